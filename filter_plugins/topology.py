@@ -1,0 +1,566 @@
+"""Who is who on a platform and who talks to whom, derived from the inventory alone.
+
+No host is asked and no fact is used: one dead host or ``--limit`` never changes the answer.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ansible.errors import AnsibleError, AnsibleFilterError
+
+DOCUMENTATION = r"""
+name: topology
+short_description: Who is who on the platform and who talks to whom
+description:
+  - Derives zones, hostings, registry leader and followers, name servers, names and network flows from the inventory.
+  - All problems of the inventory are reported at once, each with the variable, its value and what would be right.
+options:
+  _input:
+    description: The magic variable C(groups).
+    type: dict
+    required: true
+  hostvars:
+    description: The magic variable C(hostvars). Only the variables that the topology needs are read.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Derive who is who and who talks to whom
+  ansible.builtin.set_fact:
+    topology: "{{ groups | topology(hostvars) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The structure that docs/architecture.md describes under "The topology fact".
+  type: dict
+"""
+
+ROLES = ("web", "registry", "core", "monitoring", "standby")
+ENVIRONMENTS = ("development", "integration", "production")
+REGISTRY_ROLES = ("leader", "follower")
+
+PLATFORM_VARIABLES = (
+    "pryv_domain",
+    "pryv_environment",
+    "pryv_web_url",
+    "pryv_web_alias",
+    "pryv_admin_networks",
+    "pryv_http_redirect",
+)
+HOST_VARIABLES = (
+    "ansible_host",
+    "ansible_port",
+    "public_address",
+    "private_address",
+    "privacy_zone",
+    "accepts_users",
+    "registry_role",
+)
+
+# Names under the domain that belong to the platform itself; `dns1`, `dns2`, … come on top.
+RESERVED_NAMES = ("reg", "reg2", "access", "service", "sw", "mfa", "mail", "adm", "lead")
+# The registry takes any name of at least this many characters for a user's.
+SHORTEST_USERNAME = 5
+LONGEST_USERNAME = 60
+LONGEST_DNS_NAME = 253
+
+PLACEHOLDER = "CHANGE_ME"
+EVERYBODY = ["0.0.0.0/0", "::/0"]
+
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_LABEL_RULE = "1 to 63 characters of a-z, 0-9 and '-', beginning and ending with a letter or digit"
+# Variables that Ansible itself provides: they repeat the inventory, or say nothing about it.
+_MAGIC_VARIABLES = frozenset(
+    ("ansible_facts", "environment", "group_names", "groups", "hostvars", "omit", "topology", "vars")
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong in the inventory.
+
+    Attributes:
+        variable: Where it is, as an operator would look for it: ``co1: privacy_zone``.
+        value: What is there; None when nothing is.
+        remedy: What would be right.
+    """
+
+    variable: str
+    value: Any
+    remedy: str
+
+    def __str__(self) -> str:
+        """Return the problem as one line."""
+        found = "is not set" if self.value is None else f"is {self.value!r}"
+        return f"{self.variable} {found}: {self.remedy}"
+
+
+class TopologyError(ValueError):
+    """The inventory does not describe a platform.
+
+    Attributes:
+        problems: Everything that is wrong with it.
+    """
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        """Keep the problems and make one message of them."""
+        super().__init__("\n".join(f"- {problem}" for problem in problems))
+        self.problems = list(problems)
+
+
+def is_placeholder(value: object) -> bool:
+    """Tell whether a value, or anything within it, is still to be filled in."""
+    if isinstance(value, str):
+        return PLACEHOLDER in value
+    if isinstance(value, Mapping):
+        return any(is_placeholder(key) or is_placeholder(item) for key, item in value.items())
+    if isinstance(value, Sequence):
+        return any(is_placeholder(item) for item in value)
+    return False
+
+
+def _placeholder_paths(path: str, value: object) -> list[str]:
+    """Return the paths of all strings within `value` that are still to be filled in."""
+    if isinstance(value, str):
+        return [path] if PLACEHOLDER in value else []
+    if isinstance(value, Mapping):
+        return [
+            found
+            for key, item in value.items()
+            for found in ([f"{path}.{key}"] if is_placeholder(key) else _placeholder_paths(f"{path}.{key}", item))
+        ]
+    if isinstance(value, Sequence):
+        return [found for index, item in enumerate(value) for found in _placeholder_paths(f"{path}[{index}]", item)]
+    return []
+
+
+def find_placeholders(variables: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return where the inventory is still to be filled in.
+
+    Args:
+        variables: The variables of each host, not templated.
+
+    Returns:
+        One entry a place: the variable's path alone when it is the same on all hosts, else ``host: path``.
+    """
+    hosts_by_path: dict[str, list[str]] = {}
+    for host, own in variables.items():
+        if PLACEHOLDER in host:
+            hosts_by_path.setdefault("the host's name", []).append(host)
+        for name, value in own.items():
+            if name not in _MAGIC_VARIABLES:
+                for path in _placeholder_paths(name, value):
+                    hosts_by_path.setdefault(path, []).append(host)
+    found = []
+    for path, hosts in hosts_by_path.items():
+        found.append(path if len(hosts) == len(variables) > 1 else f"{', '.join(hosts)}: {path}")
+    return found
+
+
+class _Reader:
+    """Reads the inventory's variables and collects what is wrong with them."""
+
+    def __init__(self, groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mapping[str, Any]]) -> None:
+        self.groups = groups
+        self.variables = variables
+        self.problems: list[Problem] = []
+
+    def problem(self, variable: str, value: object, remedy: str) -> None:
+        self.problems.append(Problem(variable, value, remedy))
+
+    def members(self, role: str) -> list[str]:
+        return list(self.groups.get(role, ()))
+
+    def get(self, host: str, name: str) -> Any:
+        """Return a host's variable; None when it is not set or still to be filled in, which is a problem."""
+        value = self.variables[host].get(name)
+        if is_placeholder(value):
+            self.problem(f"{host}: {name}", value, f"replace {PLACEHOLDER}")
+            return None
+        return value
+
+    def waits(self, host: str, name: str) -> bool:
+        """Tell whether a variable is still to be filled in, which is reported once, by `get`."""
+        return is_placeholder(self.variables[host].get(name))
+
+    # -- the platform ------------------------------------------------------------------------------------------
+
+    def platform(self, hosts: Sequence[str]) -> dict[str, Any]:
+        """Return the variables that are one for the whole platform."""
+        values: dict[str, Any] = {}
+        for name in PLATFORM_VARIABLES:
+            first = self.variables[hosts[0]].get(name) if hosts else None
+            others = [host for host in hosts if self.variables[host].get(name) != first]
+            if others:
+                self.problem(
+                    f"{others[0]}: {name}",
+                    self.variables[others[0]].get(name),
+                    f"it is {first!r} on {hosts[0]}; set it once, in group_vars/all",
+                )
+            if is_placeholder(first):
+                self.problem(name, first, f"replace {PLACEHOLDER}")
+            values[name] = first
+        return values
+
+    def domain(self, value: object) -> str:
+        if is_placeholder(value):
+            return ""
+        rule = "a domain of your own in lower case, without a final dot, for example pryv.example.com"
+        if not isinstance(value, str):
+            self.problem("pryv_domain", value, rule)
+            return ""
+        labels = value.split(".")
+        if len(labels) < 2 or not all(_LABEL.fullmatch(label) for label in labels) or labels[-1].isdigit():
+            self.problem("pryv_domain", value, rule)
+        longest = LONGEST_DNS_NAME - LONGEST_USERNAME - 1
+        if len(value) > longest:
+            self.problem(
+                "pryv_domain",
+                value,
+                f"it has {len(value)} characters; at most {longest}, so that a user's name fits before it",
+            )
+        return value
+
+    def environment(self, value: object) -> str:
+        if not is_placeholder(value) and value not in ENVIRONMENTS:
+            self.problem("pryv_environment", value, f"one of {', '.join(ENVIRONMENTS)}")
+        return str(value)
+
+    def admin_networks(self, value: object) -> list[str]:
+        rule = "a list of networks in CIDR notation that administrators connect from, for example [192.0.2.0/24]"
+        if is_placeholder(value):
+            return []
+        if not isinstance(value, Sequence) or isinstance(value, str) or not value:
+            self.problem("pryv_admin_networks", value, f"{rule}; without any, nobody could log in")
+            return []
+        networks = []
+        for index, item in enumerate(value):
+            try:
+                networks.append(str(ipaddress.ip_network(item)))
+            except ValueError as error:
+                self.problem(f"pryv_admin_networks[{index}]", item, f"{error}; {rule}")
+        return networks
+
+    def web(self, domain: str, url: object, alias: object, hosts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """Return where the static pages are."""
+        members = [host for host in self.members("web") if host in hosts]
+        given = {
+            name: value
+            for name, value in (("pryv_web_url", url), ("pryv_web_alias", alias))
+            if value is not None and value != ""
+        }
+        if members and given:
+            for name, value in given.items():
+                self.problem(name, value, f"group web has hosts ({', '.join(members)}); leave out one or the other")
+        elif len(given) == 2:
+            self.problem("pryv_web_alias", alias, f"pryv_web_url is given as well ({url!r}); leave out one of them")
+        elif not members and not given:
+            self.problem(
+                "group web",
+                [],
+                "add a host, or set pryv_web_url or pryv_web_alias to where the static pages are",
+            )
+        if "pryv_web_url" in given and not is_placeholder(url):
+            pattern = r"https://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?(/[^\s?#]*)?"
+            if not isinstance(url, str) or not re.fullmatch(pattern, url):
+                self.problem("pryv_web_url", url, "an https:// URL, for example https://pages.example.com")
+        if "pryv_web_alias" in given and not is_placeholder(alias):
+            if not isinstance(alias, str) or "." not in alias or not all(map(_LABEL.fullmatch, alias.split("."))):
+                self.problem("pryv_web_alias", alias, "a DNS name in lower case, for example pages.example.com")
+            elif domain and (alias == domain or alias.endswith(f".{domain}")):
+                self.problem("pryv_web_alias", alias, f"a name outside {domain}, which the platform answers for")
+        return {
+            "hosts": members,
+            "addresses": [hosts[host]["public_address"] for host in members],
+            "url": str(url) if "pryv_web_url" in given else f"https://sw.{domain}",
+            "alias": str(alias) if "pryv_web_alias" in given else None,
+        }
+
+    # -- hosts -------------------------------------------------------------------------------------------------
+
+    def address(self, host: str, name: str, value: object) -> str:
+        """Return an IPv4 address in its usual form."""
+        rule = "an IPv4 address of the host, as DNS gives it to clients and other hosts connect to it"
+        try:
+            address = ipaddress.IPv4Address(value) if isinstance(value, str) else None
+        except ValueError:
+            address = None
+        if address is None:
+            self.problem(f"{host}: {name}", value, rule)
+            return ""
+        if address.is_loopback or address.is_multicast or address.is_unspecified or address.is_link_local:
+            self.problem(f"{host}: {name}", value, f"{rule}; this one leads to no host")
+        return str(address)
+
+    def host(self, host: str, roles: Sequence[str]) -> dict[str, Any]:
+        """Return what the topology says about a host."""
+        if not _LABEL.fullmatch(host):
+            self.problem(f"host {host}", host, f"a name that DNS can carry: {_LABEL_RULE}")
+        if not roles:
+            self.problem(f"host {host}", list(roles), f"add it to one of the groups {', '.join(ROLES)}")
+
+        management = self.get(host, "ansible_host")
+        public = self.get(host, "public_address")
+        private = self.get(host, "private_address")
+        entry: dict[str, Any] = {"roles": list(roles)}
+        if public is not None:
+            entry["public_address"] = self.address(host, "public_address", public)
+        elif self.waits(host, "public_address") or self.waits(host, "ansible_host"):
+            entry["public_address"] = ""
+        else:
+            entry["public_address"] = self.address(host, "ansible_host", management)
+        entry["private_address"] = (
+            entry["public_address"] if private is None else self.address(host, "private_address", private)
+        )
+        entry["ansible_host"] = host if management is None else str(management)
+
+        zone = self.get(host, "privacy_zone")
+        if "core" in roles:
+            self.core_name(host)
+            accepts = self.get(host, "accepts_users")
+            if accepts is not None and not isinstance(accepts, bool):
+                self.problem(f"{host}: accepts_users", accepts, "true, or false to drain the core")
+            if isinstance(zone, str) and _LABEL.fullmatch(zone):
+                entry["privacy_zone"] = str(zone)
+            elif not self.waits(host, "privacy_zone"):
+                quoted = ", in quotes" if isinstance(zone, bool | int) else ""
+                self.problem(
+                    f"{host}: privacy_zone",
+                    zone,
+                    f"the zone's name{quoted}, in the vars of a child group of core: {_LABEL_RULE}",
+                )
+        else:
+            for name in ("privacy_zone", "accepts_users"):
+                if self.variables[host].get(name) is not None:
+                    self.problem(f"{host}: {name}", self.variables[host][name], "only cores have it; remove it here")
+        if "registry" not in roles and self.get(host, "registry_role") is not None:
+            self.problem(
+                f"{host}: registry_role", self.variables[host]["registry_role"], "only hosts of group registry have it"
+            )
+        return entry
+
+    def core_name(self, host: str) -> None:
+        if len(host) >= SHORTEST_USERNAME:
+            self.problem(
+                f"core {host}",
+                host,
+                f"a name of at most {SHORTEST_USERNAME - 1} characters, such as co1: a longer one could be a user's",
+            )
+        if host in RESERVED_NAMES or re.fullmatch(r"dns\d+", host):
+            self.problem(f"core {host}", host, "another name, for example co1: this one is the platform's own")
+
+    def addresses_are_unique(self, hosts: Mapping[str, Mapping[str, Any]]) -> None:
+        owners: dict[tuple[str, Any], str] = {}
+        for host, entry in hosts.items():
+            port = self.variables[host].get("ansible_port") or 22
+            for name in ("public_address", "private_address", "ansible_host"):
+                # Hosts behind one gateway may be reached through different ports of it.
+                key = (entry[name], port) if name == "ansible_host" else (entry[name], "platform")
+                owner = owners.setdefault(key, host)
+                if entry[name] and owner != host:
+                    self.problem(f"{host}: {name}", entry[name], f"an address of its own: {owner} has this one")
+                    break
+
+    def registry(self) -> tuple[str, list[str]]:
+        """Return the leader's name and the followers'."""
+        members = self.members("registry")
+        by_role: dict[str, list[str]] = {role: [] for role in REGISTRY_ROLES}
+        valid = True
+        for host in members:
+            role = self.get(host, "registry_role")
+            if role is None and len(members) == 1 and not self.waits(host, "registry_role"):
+                role = "leader"
+            if role in REGISTRY_ROLES:
+                by_role[role].append(host)
+            else:
+                valid = False
+                if not self.waits(host, "registry_role"):
+                    self.problem(f"{host}: registry_role", role, f"one of {', '.join(REGISTRY_ROLES)}")
+        if not members:
+            self.problem("group registry", members, "add a host: it answers DNS and registers users")
+        elif valid and len(by_role["leader"]) != 1:
+            self.problem(
+                "registry_role: leader",
+                by_role["leader"],
+                f"exactly one of the registry hosts ({', '.join(members)}) is the leader, all others are followers",
+            )
+        return (by_role["leader"] or members or [""])[0], by_role["follower"]
+
+
+def derive(groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Derive the topology of a platform.
+
+    Args:
+        groups: Host names by group, as Ansible's `groups`.
+        variables: Each host's `PLATFORM_VARIABLES` and `HOST_VARIABLES`, as far as they are set.
+
+    Returns:
+        The structure of docs/architecture.md, "The topology fact".
+
+    Raises:
+        TopologyError: with everything that is wrong.
+    """
+    reader = _Reader(groups, variables)
+    names = sorted(variables, key=list(groups.get("all", variables)).index) if "all" in groups else list(variables)
+    role_members = {role: frozenset(reader.members(role)) for role in ROLES}
+    platform = reader.platform(names)
+    domain = reader.domain(platform["pryv_domain"])
+    environment = reader.environment(platform["pryv_environment"])
+    networks = reader.admin_networks(platform["pryv_admin_networks"])
+    redirect = platform["pryv_http_redirect"]
+    if redirect is not None and not isinstance(redirect, bool):
+        reader.problem("pryv_http_redirect", redirect, "true or false")
+
+    hosts = {host: reader.host(host, [role for role in ROLES if host in role_members[role]]) for host in names}
+    reader.addresses_are_unique(hosts)
+    leader, followers = reader.registry()
+    web = reader.web(domain, platform["pryv_web_url"], platform["pryv_web_alias"], hosts)
+
+    zones: dict[str, list[str]] = {}
+    hostings: dict[str, dict[str, dict[str, str]]] = {}
+    draining: dict[str, dict[str, str]] = {}
+    cores = reader.members("core")
+    for core in cores:
+        zone = hosts[core].get("privacy_zone", "")
+        ip = {"ip": hosts[core]["public_address"]}
+        zones.setdefault(zone, []).append(core)
+        if variables[core].get("accepts_users") is False:
+            draining[core] = ip
+        else:
+            hostings.setdefault(zone, {})[core] = ip
+    if not cores:
+        reader.problem("group core", cores, "add a child group with a privacy_zone and at least one host")
+    elif not hostings:
+        reader.problem("accepts_users", False, "at least one core must accept users, or the registry does not start")
+
+    if reader.problems:
+        raise TopologyError(reader.problems)
+
+    name_servers = [
+        {"name": f"dns{number}", "host": host, "address": hosts[host]["public_address"]}
+        for number, host in enumerate([leader, *followers], start=1)
+    ]
+    return {
+        "domain": domain,
+        "environment": environment,
+        "hosts": hosts,
+        "zones": zones,
+        "hostings": hostings,
+        "draining": draining,
+        "leader": leader,
+        "followers": followers,
+        "name_servers": name_servers,
+        "web": web,
+        "names": _names(domain, hosts, leader, followers, name_servers, web["addresses"], cores),
+        "flows": list(_flows(hosts, leader, followers, networks, redirect is True)),
+    }
+
+
+def _names(
+    domain: str,
+    hosts: Mapping[str, Mapping[str, Any]],
+    leader: str,
+    followers: Sequence[str],
+    name_servers: Iterable[Mapping[str, str]],
+    web: Sequence[str],
+    cores: Iterable[str],
+) -> dict[str, list[str]]:
+    """Return the addresses of every name of the platform, except those of users and of pages served elsewhere."""
+    of_leader = [hosts[leader]["public_address"]]
+    addresses = dict.fromkeys(("reg", "access", "service", "mail", "adm", "lead"), of_leader)
+    addresses["reg2"] = [hosts[followers[0]]["public_address"]] if followers else of_leader
+    if web:
+        addresses["sw"] = addresses["mfa"] = list(web)
+    addresses |= {server["name"]: [server["address"]] for server in name_servers}
+    addresses |= {core: [hosts[core]["public_address"]] for core in cores}
+    return {f"{name}.{domain}": list(found) for name, found in addresses.items()}
+
+
+def _flows(
+    hosts: Mapping[str, Mapping[str, Any]],
+    leader: str,
+    followers: Sequence[str],
+    networks: Sequence[str],
+    redirect: bool,
+) -> Iterable[dict[str, Any]]:
+    """Yield every connection that the platform needs to be let through to a host."""
+
+    def flow(purpose: str, source: str, sources: Sequence[str], target: str, to: str, port: int) -> dict[str, Any]:
+        return {
+            "purpose": purpose,
+            "source": source,
+            "sources": list(sources),
+            "target": target,
+            "address": hosts[target][to],
+            "protocol": "udp" if port == 53 else "tcp",
+            "port": port,
+        }
+
+    what = {"web": "static pages", "registry": "registration of users", "core": "users' data"}
+    for host, entry in hosts.items():
+        served = [what[role] for role in entry["roles"] if role in what]
+        if served:
+            yield flow(f"HTTPS: {', '.join(served)}", "any", EVERYBODY, host, "public_address", 443)
+            if redirect:
+                yield flow("HTTP, only sends to HTTPS", "any", EVERYBODY, host, "public_address", 80)
+        if "registry" in entry["roles"]:
+            yield flow("DNS of the platform's domain", "any", EVERYBODY, host, "public_address", 53)
+        yield flow("administration over SSH", "admin", networks, host, "ansible_host", 22)
+    for follower in followers:
+        source = f"{hosts[follower]['private_address']}/32"
+        yield flow("replication of the registry, over TLS", follower, [source], leader, "private_address", 6380)
+
+
+def _readable(
+    groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any]
+) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
+    """Return the variables that the topology needs, templated, and those that cannot be."""
+    variables: dict[str, dict[str, Any]] = {}
+    problems = []
+    for host in groups["all"]:
+        own = hostvars[host]
+        variables[host] = {}
+        for name in PLATFORM_VARIABLES + HOST_VARIABLES:
+            if name in own:
+                try:
+                    variables[host][name] = own[name]
+                except AnsibleError as error:
+                    problems.append(Problem(f"{host}: {name}", "a template that fails", str(error)))
+    return variables, problems
+
+
+def topology_problems(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any]) -> list[str]:
+    """Filter: everything that keeps `topology` from giving a result, one line each."""
+    variables, problems = _readable(groups, hostvars)
+    if not problems:
+        try:
+            derive(groups, variables)
+        except TopologyError as error:
+            problems = error.problems
+    return [str(problem) for problem in problems]
+
+
+def topology(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any]) -> dict[str, Any]:
+    """Filter: see DOCUMENTATION."""
+    variables, problems = _readable(groups, hostvars)
+    try:
+        if problems:
+            raise TopologyError(problems)
+        return derive(groups, variables)
+    except TopologyError as error:
+        raise AnsibleFilterError(f"the inventory does not describe a platform:\n{error}") from error
+
+
+class FilterModule:
+    """The filters of this file."""
+
+    def filters(self) -> dict[str, Any]:
+        """Return them by name."""
+        return {"topology": topology, "topology_problems": topology_problems}
