@@ -1,0 +1,136 @@
+"""Controller side of config_tree: renders a folder of templates and ships it in one module call."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible.template import trust_as_template
+
+TEMPLATE_SUFFIX = ".j2"
+INTERNAL = {"name", "payload"}
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """Renders the tree; the module of the same name does the rest on the host."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Render every file and call the module once."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        if forbidden := INTERNAL & set(arguments):
+            raise AnsibleActionFail(
+                f"config_tree: {', '.join(sorted(forbidden))} is made by the action plugin and cannot be given"
+            )
+        src = str(arguments.get("src", "root"))
+        role = self._task._role
+        try:
+            folder = self._find_needle("templates", src)
+        except AnsibleError as error:
+            raise AnsibleActionFail(
+                f"config_tree: there is no folder {src} in the templates of {role or 'this playbook'}"
+            ) from error
+        if not Path(folder).is_dir():
+            raise AnsibleActionFail(f"config_tree: {folder} is not a folder")
+        exclude = arguments.get("exclude") or []
+        files = Renderer(self, Path(folder), exclude, task_vars or {}).render_all()
+        content = json.dumps({path: base64.b64encode(data).decode() for path, data in sorted(files.items())})
+        arguments["name"] = re.sub(r"[^\w.-]+", "-", f"{role.get_name() if role else 'playbook'}-{src}")
+        arguments["payload"] = base64.b64encode(zlib.compress(content.encode())).decode()
+        result.update(self._execute_module(module_name="config_tree", module_args=arguments, task_vars=task_vars))
+        return result
+
+
+class Renderer:
+    """Renders the files of one tree, each when it is first needed."""
+
+    def __init__(self, action: ActionModule, folder: Path, exclude: list[str], task_vars: dict[str, Any]) -> None:
+        """Find the files.
+
+        Args:
+            action: The task's action, for its loader and templar.
+            folder: The tree on the controller.
+            exclude: Target paths left out; a folder stands for everything in it.
+            task_vars: Variables of the task.
+
+        Raises:
+            AnsibleActionFail: An exclusion is not a path of the tree, or two files have one target.
+        """
+        self._loader = action._loader
+        self._folder = folder
+        self._sources: dict[str, Path] = {}
+        for source in sorted(path for path in folder.rglob("*") if path.is_file()):
+            target = "/" + str(source.relative_to(folder)).removesuffix(TEMPLATE_SUFFIX)
+            if target in self._sources:
+                raise AnsibleActionFail(f"config_tree: {self._sources[target]} and {source} are both for {target}")
+            self._sources[target] = source
+        for path in exclude:
+            covered = self._under(path)
+            if not covered:
+                raise AnsibleActionFail(
+                    f"config_tree: exclude: the tree {folder} has nothing at {path!r}; give a file's or folder's path"
+                )
+            for target in covered:
+                del self._sources[target]
+        search = [str(folder.parent), *task_vars.get("ansible_search_path", [])]
+        self._templar = action._templar.copy_with_new_env(
+            searchpath=search, available_variables={**task_vars, "tree_digest": self.digest}
+        )
+        self._done: dict[str, bytes] = {}
+        self._doing: list[str] = []
+
+    def render_all(self) -> dict[str, bytes]:
+        """Content of every file by its path on the target."""
+        return {target: self._render(target) for target in self._sources}
+
+    def digest(self, path: str) -> str:
+        """SHA-256, in hexadecimal, of the paths and contents of everything at or under a path."""
+        covered = self._under(path)
+        if not covered:
+            raise AnsibleActionFail(f"tree_digest: the tree {self._folder} has nothing at {path!r}")
+        whole = hashlib.sha256()
+        for target in covered:
+            whole.update(f"{target}\0{hashlib.sha256(self._render(target)).hexdigest()}\n".encode())
+        return whole.hexdigest()
+
+    def _under(self, path: str) -> list[str]:
+        folder = path.rstrip("/") + "/"
+        return [target for target in self._sources if target == path or target.startswith(folder)]
+
+    def _render(self, target: str) -> bytes:
+        if target in self._done:
+            return self._done[target]
+        source = self._sources[target]
+        if target in self._doing:
+            cycle = " -> ".join([*self._doing[self._doing.index(target) :], target])
+            raise AnsibleActionFail(f"tree_digest: a file cannot contain its own digest: {cycle}")
+        self._doing.append(target)
+        if source.suffix == TEMPLATE_SUFFIX:
+            self._done[target] = self._template(source)
+        else:
+            self._done[target] = Path(self._loader.get_real_file(os.fspath(source))).read_bytes()
+        self._doing.pop()
+        return self._done[target]
+
+    def _template(self, source: Path) -> bytes:
+        try:
+            text = self._templar.template(
+                trust_as_template(self._loader.get_text_file_contents(os.fspath(source))),
+                escape_backslashes=False,
+                overrides={"trim_blocks": True, "lstrip_blocks": True},
+            )
+        except AnsibleError as error:
+            raise AnsibleActionFail(f"config_tree: {source.relative_to(self._folder)}: {error.message}") from error
+        if not isinstance(text, str):
+            raise AnsibleActionFail(
+                f"config_tree: {source} makes a {type(text).__name__} instead of text: end it with a newline"
+            )
+        return text.encode()
