@@ -356,10 +356,22 @@ class _Reader:
         if host in RESERVED_NAMES or re.fullmatch(r"dns\d+", host):
             self.problem(f"core {host}", host, "another name, for example co1: this one is the platform's own")
 
+    def core_names_are_distinct(self, cores: Sequence[str]) -> None:
+        """Refuse a core whose name ends with another's: the registry finds a core by a part of its URL."""
+        names = frozenset(cores)
+        for core in cores:
+            for start in range(1, min(len(core), SHORTEST_USERNAME)):
+                if core[start:] in names:
+                    self.problem(
+                        f"core {core}",
+                        core,
+                        f"a name that does not end with {core[start:]}: the registry would take one for the other",
+                    )
+
     def addresses_are_unique(self, hosts: Mapping[str, Mapping[str, Any]]) -> None:
-        owners: dict[tuple[str, Any], str] = {}
+        owners: dict[tuple[str, str], str] = {}
         for host, entry in hosts.items():
-            port = self.variables[host].get("ansible_port") or 22
+            port = str(self.variables[host].get("ansible_port") or 22)
             for name in ("public_address", "private_address", "ansible_host"):
                 # Hosts behind one gateway may be reached through different ports of it.
                 key = (entry[name], port) if name == "ansible_host" else (entry[name], "platform")
@@ -399,7 +411,7 @@ def derive(groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mapping[
 
     Args:
         groups: Host names by group, as Ansible's `groups`.
-        variables: Each host's `PLATFORM_VARIABLES` and `HOST_VARIABLES`, as far as they are set.
+        variables: Every host's `PLATFORM_VARIABLES` and `HOST_VARIABLES`, as far as they are set.
 
     Returns:
         The structure of docs/architecture.md, "The topology fact".
@@ -408,7 +420,7 @@ def derive(groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mapping[
         TopologyError: with everything that is wrong.
     """
     reader = _Reader(groups, variables)
-    names = sorted(variables, key=list(groups.get("all", variables)).index) if "all" in groups else list(variables)
+    names = list(variables)
     role_members = {role: frozenset(reader.members(role)) for role in ROLES}
     platform = reader.platform(names)
     domain = reader.domain(platform["pryv_domain"])
@@ -427,6 +439,7 @@ def derive(groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mapping[
     hostings: dict[str, dict[str, dict[str, str]]] = {}
     draining: dict[str, dict[str, str]] = {}
     cores = reader.members("core")
+    reader.core_names_are_distinct(cores)
     for core in cores:
         zone = hosts[core].get("privacy_zone", "")
         ip = {"ip": hosts[core]["public_address"]}
@@ -524,7 +537,7 @@ def _readable(
     """Return the variables that the topology needs, templated, and those that cannot be."""
     variables: dict[str, dict[str, Any]] = {}
     problems = []
-    for host in groups["all"]:
+    for host in groups.get("all", ()):
         own = hostvars[host]
         variables[host] = {}
         for name in PLATFORM_VARIABLES + HOST_VARIABLES:
@@ -536,15 +549,20 @@ def _readable(
     return variables, problems
 
 
-def topology_problems(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any]) -> list[str]:
-    """Filter: everything that keeps `topology` from giving a result, one line each."""
+def inventory_problems(groups: Mapping[str, Sequence[str]], hostvars: Any) -> list[str]:
+    """Filter: everything that is wrong with the inventory as such, one line each.
+
+    Unlike `topology`, it also finds placeholders in variables that the topology does not read.
+    """
+    raw = {host: hostvars.raw_get(host) for host in groups.get("all", ())}
+    found = [f"{path} still holds {PLACEHOLDER}: put your own value there" for path in find_placeholders(raw)]
     variables, problems = _readable(groups, hostvars)
     if not problems:
         try:
             derive(groups, variables)
         except TopologyError as error:
-            problems = error.problems
-    return [str(problem) for problem in problems]
+            problems = [problem for problem in error.problems if not is_placeholder(problem.value)]
+    return found + [str(problem) for problem in problems]
 
 
 def topology(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any]) -> dict[str, Any]:
@@ -563,4 +581,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Return them by name."""
-        return {"topology": topology, "topology_problems": topology_problems}
+        return {"topology": topology, "inventory_problems": inventory_problems}
