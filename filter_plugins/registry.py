@@ -1,0 +1,128 @@
+"""What the registry is told about the cores: pure functions behind thin filters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+DOCUMENTATION = r"""
+name: registry_net
+author: The Pryv Ansible authors
+version_added: "0.1.0"
+short_description: The C(net) section of the registry's configuration
+description:
+  - One hosting per privacy zone, with the cores that take new users.
+  - A core that is drained is not offered, but stays known, because the registry still finds its users there.
+options:
+  _input:
+    description: The C(topology) fact.
+    type: dict
+    required: true
+  cores:
+    description: Names of the cores that the registry may know; others are left out.
+    type: list
+    elements: str
+    required: true
+  providers:
+    description: What people are shown about a zone, by zone; each with C(name), C(description) and C(url).
+    type: dict
+    required: true
+  system_key:
+    description: The key with which the registry talks to cores.
+    type: str
+    required: true
+seealso:
+  - plugin: registry_names
+    plugin_type: filter
+"""
+
+EXAMPLES = r"""
+- ansible.builtin.debug:
+    msg: "{{ topology | registry_net(['co1', 'co2'], {}, pryv_secrets.core_system_key) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The C(net) section.
+  type: dict
+"""
+
+# The registry wants the names of hostings to start with a letter or a digit: nobody can choose one with a dash there.
+CLOSED = "-"
+
+
+def registry_net(
+    topology: dict[str, Any], cores: list[str], providers: dict[str, dict[str, str]], system_key: str
+) -> dict[str, Any]:
+    """Make the ``net`` section of the registry's configuration.
+
+    While every core takes users this is Pryv's documented form, ``hostings``. It cannot name a core without offering
+    it, and a core that is not named must not have users: asked for one of them, the registry dies. While cores are
+    drained we therefore write what the registry itself makes of ``hostings`` when it starts, what it offers
+    (``aahostings``) apart from what it knows (``aaservers``). A zone all of whose cores are drained is then shown, as
+    not available.
+
+    Args:
+        topology: The ``topology`` fact.
+        cores: Names of the cores that the registry may know.
+        providers: ``name``, ``description`` and ``url`` by zone, each of them optional.
+        system_key: The key with which the registry talks to cores.
+
+    Returns:
+        The section.
+    """
+    domain = topology["domain"]
+    open_cores = {
+        zone: {name: {"ip": core["ip"]} for name, core in members.items() if name in cores}
+        for zone, members in topology["hostings"].items()
+    }
+    closed_cores = {
+        zone: [name for name in members if name in topology["draining"] and name in cores]
+        for zone, members in topology["zones"].items()
+    }
+    shown = {
+        zone: {"name": zone, "description": "", "url": f"https://{domain}", **providers.get(zone, {})}
+        for zone in topology["zones"]
+        if open_cores.get(zone) or closed_cores[zone]
+    }
+    if not any(closed_cores.values()):
+        return {"hostings": {zone: open_cores[zone] for zone in shown}, "providers": shown}
+
+    def servers(names: list[str]) -> list[dict[str, str]]:
+        return [{"base_url": f"https://{name}.{domain}/", "authorization": system_key} for name in names]
+
+    known = {zone: servers(list(open_cores.get(zone, {}))) for zone in shown}
+    known |= {CLOSED + zone: servers(names) for zone, names in closed_cores.items() if names}
+    # The registry wants hostings within zones within regions; those are its words, and one of each will do.
+    zones = {"zone1": {"name": "Zone 1", "localizedName": {}, "hostings": shown}}
+    regions = {"region1": {"name": "Region 1", "localizedName": {}, "zones": zones}}
+    return {"aaservers": known, "aahostings": {"regions": regions}}
+
+
+def registry_names(topology: dict[str, Any], cores: list[str]) -> dict[str, dict[str, Any]]:
+    """Make the names that the registry's DNS answers besides those of users.
+
+    Args:
+        topology: The ``topology`` fact.
+        cores: Names of the cores that the registry may know.
+
+    Returns:
+        Records by name within the domain, in the form of ``dns.staticDataInDomain``.
+    """
+    suffix = "." + topology["domain"]
+    unknown = {name for members in topology["zones"].values() for name in members if name not in cores}
+    records: dict[str, dict[str, Any]] = {
+        name.removesuffix(suffix): {"ip": list(addresses)}
+        for name, addresses in topology["names"].items()
+        if name.endswith(suffix) and name.removesuffix(suffix) not in unknown
+    }
+    if topology["web"].get("alias"):
+        records["sw"] = {"alias": {"name": topology["web"]["alias"]}}
+    return records
+
+
+class FilterModule:
+    """The filters of role ``registry``."""
+
+    def filters(self) -> dict[str, Any]:
+        """Name the filters."""
+        return {"registry_net": registry_net, "registry_names": registry_names}

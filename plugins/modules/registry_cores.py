@@ -1,0 +1,334 @@
+"""Find out which cores the registry may be told about."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: registry_cores
+author: The Pryv Ansible authors
+version_added: "0.1.0"
+short_description: Find out which cores the registry may be told about
+description:
+  - Runs on a registry host and changes nothing.
+  - The registry may know the cores that it already knows and that are still in the inventory, and new cores that answer
+    now. So a new core gets users only once it can serve them, and a core that is down for a while is not forgotten.
+  - Fails when a core that has users is missing from the inventory or is in another zone than before.
+options:
+  domain:
+    description: The platform's domain.
+    type: str
+    required: true
+  cores:
+    description:
+      - The cores of the inventory by name, each with C(zone), its privacy zone, C(address), where other hosts reach
+        it, and C(accepts_users), which is false while the core is drained.
+    type: dict
+    required: true
+  settings:
+    description: The configuration of the registry that runs on this host. On a new host there is none.
+    type: path
+    default: /etc/pryv/registry/dns/dns.json
+  ca:
+    description: What to trust when talking to the cores.
+    type: path
+    default: /etc/pryv/tls/ca.pem
+  redis_port:
+    description: Port of the registry's Redis on loopback; its password is read from O(settings).
+    type: int
+    default: 6379
+  probe:
+    description:
+      - Whether to ask new cores if they answer. Without, none is in RV(cores); enough to check an inventory.
+      - In check mode new cores count as answering, because a real run would have set them up before.
+    type: bool
+    default: true
+  timeout:
+    description: How long a core may take to answer, in seconds.
+    type: int
+    default: 10
+attributes:
+  check_mode:
+    support: full
+    description: Changes nothing in any mode.
+"""
+
+EXAMPLES = r"""
+- name: Find the cores that the registry may know
+  registry_cores:
+    domain: example.org
+    cores:
+      co1: {zone: ch, address: 10.0.0.11, accepts_users: true}
+      co2: {zone: ch, address: 10.0.0.12, accepts_users: false}
+  register: registry_known
+"""
+
+RETURN = r"""
+cores:
+  description: Names of the cores that the registry may know, in order.
+  returned: success
+  type: list
+  elements: str
+left_out:
+  description: New cores that do not answer, and what was seen instead.
+  returned: success
+  type: dict
+users:
+  description: Number of users by core; none when the registry's database does not answer, as on a new host.
+  returned: success
+  type: dict
+"""
+
+
+class RedisError(Exception):
+    """Redis refused a command or closed the connection."""
+
+
+class Redis:
+    """The few words of Redis's protocol that counting takes; Redis's own client may not be on the host.
+
+    Args:
+        port: Port on loopback.
+        password: Password, empty for none.
+        timeout: Seconds to wait for an answer.
+
+    Raises:
+        OSError: Nothing listens there.
+        RedisError: The password is wrong.
+    """
+
+    def __init__(self, port: int, password: str, timeout: float) -> None:
+        """Connect and log in."""
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout)
+        self._replies = self._socket.makefile("rb")
+        if password:
+            self.call("AUTH", password)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._replies.close()
+        self._socket.close()
+
+    def call(self, *words: str) -> Any:
+        """Send a command and return its reply.
+
+        Raises:
+            RedisError: Redis answers with an error.
+        """
+        encoded = [word.encode() for word in words]
+        self._socket.sendall(
+            b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in encoded)
+        )
+        return self._reply()
+
+    def _reply(self) -> Any:
+        line = self._replies.readline()
+        if not line:
+            raise RedisError("Redis closed the connection")
+        kind, rest = line[:1], line[1:-2]
+        if kind == b"-":
+            raise RedisError(rest.decode())
+        if kind == b"$":
+            return None if rest == b"-1" else self._replies.read(int(rest) + 2)[:-2].decode()
+        if kind == b"*":
+            return [self._reply() for _ in range(int(rest))]
+        return rest.decode()
+
+
+def known_cores(net: dict[str, Any]) -> dict[str, str]:
+    """Read the cores and their zones out of the ``net`` section that filter ``registry_net`` makes.
+
+    Args:
+        net: The section, in either of its forms.
+
+    Returns:
+        Zone by core.
+    """
+    if "hostings" in net:
+        return {core: zone for zone, cores in net["hostings"].items() for core in cores}
+    return {
+        str(urlsplit(server["base_url"]).hostname).split(".")[0]: zone.removeprefix("-")
+        for zone, servers in net.get("aaservers", {}).items()
+        for server in servers
+    }
+
+
+def count_users(redis: Redis, domain: str) -> dict[str, int]:
+    """Count the users of each core.
+
+    Args:
+        redis: The registry's database, in which ``<user>:server`` is the host name of the user's core.
+        domain: The platform's domain.
+
+    Returns:
+        Number of users by core; a server outside the domain keeps its whole name.
+    """
+    servers: dict[str, str] = {}
+    cursor = "0"
+    while True:
+        cursor, keys = redis.call("SCAN", cursor, "MATCH", "*:server", "COUNT", "1000")
+        if keys:
+            servers.update(zip(keys, redis.call("MGET", *keys), strict=True))
+        if cursor == "0":
+            break
+    counts: dict[str, int] = {}
+    for server in servers.values():
+        # The program's own test user is on no core: its server is the domain itself. A user deleted meanwhile has none.
+        if server not in (domain, None):
+            core = server.removesuffix("." + domain)
+            counts[core] = counts.get(core, 0) + 1
+    return counts
+
+
+def problems(known: dict[str, str], inventory: dict[str, Any], users: dict[str, int] | None) -> list[str]:
+    """Say which cores must not go or move.
+
+    Args:
+        known: Zone by core, as the registry knows it.
+        inventory: The cores of the inventory, each with its ``zone``.
+        users: Number of users by core; None when they cannot be counted.
+
+    Returns:
+        One sentence for each problem.
+    """
+    found = []
+    for core in sorted(known.keys() | (users or {}).keys()):
+        count = "an unknown number of" if users is None else users.get(core, 0)
+        if count == 0:
+            continue
+        people = "1 user" if count == 1 else f"{count} users"
+        if core not in inventory:
+            found.append(
+                f"core {core} is not in the inventory, but the registry has {people} on it: put it back, with "
+                "accepts_users: false so that it takes no new ones, and remove it once its users are moved or deleted"
+            )
+        elif core in known and known[core] != inventory[core]["zone"]:
+            found.append(
+                f"core {core} is in zone {inventory[core]['zone']}, but the registry has {people} on it in zone "
+                f"{known[core]}: a core with users keeps its zone; put it back into {known[core]}"
+            )
+    return found
+
+
+def why_silent(name: str, address: str, context: ssl.SSLContext, timeout: float) -> str | None:
+    """Ask a core whether it serves.
+
+    Args:
+        name: Its full host name, which its certificate must carry.
+        address: Where to reach it.
+        context: What to trust.
+        timeout: Seconds to wait for each of its answers.
+
+    Returns:
+        None when it answers, else what was seen.
+    """
+    try:
+        with (
+            socket.create_connection((address, 443), timeout) as raw,
+            context.wrap_socket(raw, server_hostname=name) as tls,
+        ):
+            connection = http.client.HTTPConnection(name, timeout=timeout)
+            connection.sock = tls
+            connection.request("GET", "/status")
+            status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        return f"https://{name}/status at {address}: {error}"
+    return None if status == http.HTTPStatus.OK else f"https://{name}/status at {address}: HTTP status {status}"
+
+
+def probe(cores: dict[str, Any], domain: str, ca: str, timeout: float) -> dict[str, str]:
+    """Ask several cores at once whether they serve.
+
+    Args:
+        cores: The cores by name, each with its ``address``.
+        domain: The platform's domain.
+        ca: File of the certificates to trust.
+        timeout: Seconds to wait for each answer.
+
+    Returns:
+        What was seen, by core that does not answer.
+
+    Raises:
+        OSError: The file of certificates cannot be read.
+    """
+    if not cores:
+        return {}
+    context = ssl.create_default_context(cafile=ca)
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        seen = pool.map(lambda core: why_silent(f"{core}.{domain}", cores[core]["address"], context, timeout), cores)
+        return {core: reason for core, reason in zip(cores, seen, strict=True) if reason}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "domain": {"type": "str", "required": True},
+            "cores": {"type": "dict", "required": True},
+            "settings": {"type": "path", "default": "/etc/pryv/registry/dns/dns.json"},
+            "ca": {"type": "path", "default": "/etc/pryv/tls/ca.pem"},
+            "redis_port": {"type": "int", "default": 6379},
+            "probe": {"type": "bool", "default": True},
+            "timeout": {"type": "int", "default": 10},
+        },
+        supports_check_mode=True,
+    )
+    domain, inventory, timeout = (module.params[key] for key in ("domain", "cores", "timeout"))
+
+    settings: dict[str, Any] = {}
+    users: dict[str, int] | None = None
+    path = Path(module.params["settings"])
+    if path.exists():
+        settings = json.loads(path.read_text())
+        try:
+            with closing(Redis(module.params["redis_port"], settings["redis"].get("password", ""), timeout)) as redis:
+                users = count_users(redis, domain)
+        except (OSError, RedisError) as error:
+            module.warn(f"The registry's database does not answer on {module.params['redis_port']}: {error}.")
+    known = known_cores(settings.get("net", {}))
+
+    found = problems(known, inventory, users)
+    if found:
+        module.fail_json(
+            msg="The registry was not changed: " + "; ".join(found) + ". See docs/operations/remove-a-core.md.",
+            users=users,
+        )
+
+    new = {core: facts for core, facts in inventory.items() if core not in known}
+    left_out: dict[str, str] = {}
+    if not module.params["probe"]:
+        left_out = dict.fromkeys(new, "not asked")
+    elif not module.check_mode:
+        left_out = probe(new, domain, module.params["ca"], timeout)
+        for core, reason in left_out.items():
+            module.warn(
+                f"NEW CORE {core} IS LEFT OUT of the registry, because it does not answer ({reason}). "
+                "No user is sent to it. Mend it and run site.yml again."
+            )
+    cores = [core for core in sorted(inventory) if core not in left_out]
+
+    if module.params["probe"] and not cores:
+        module.fail_json(
+            msg="No core answers, and a registry without a core cannot start. Set up a core first.", left_out=left_out
+        )
+    closed = {facts["zone"] for facts in inventory.values()} - {
+        inventory[core]["zone"] for core in cores if inventory[core]["accepts_users"]
+    }
+    if module.params["probe"]:
+        for zone in sorted(closed):
+            module.warn(f"ZONE {zone} TAKES NO NEW USERS: none of its cores accepts users and answers.")
+    module.exit_json(changed=False, cores=cores, left_out=left_out, users=users)
+
+
+if __name__ == "__main__":
+    main()
