@@ -41,7 +41,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if not Path(folder).is_dir():
             raise AnsibleActionFail(f"config_tree: {folder} is not a folder")
         exclude = arguments.get("exclude") or []
-        files = Renderer(self, Path(folder), exclude, task_vars or {}).render_all()
+        grafts = {
+            target: Path(self._loader.path_dwim(str(given))) for target, given in (arguments.get("graft") or {}).items()
+        }
+        files = Renderer(self, Path(folder), exclude, grafts, task_vars or {}).render_all()
         content = json.dumps({path: base64.b64encode(data).decode() for path, data in sorted(files.items())})
         arguments["name"] = re.sub(r"[^\w.-]+", "-", f"{role.get_name() if role else 'playbook'}-{src}")
         arguments["payload"] = base64.b64encode(zlib.compress(content.encode())).decode()
@@ -52,26 +55,37 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 class Renderer:
     """Renders the files of one tree, each when it is first needed."""
 
-    def __init__(self, action: ActionModule, folder: Path, exclude: list[str], task_vars: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        action: ActionModule,
+        folder: Path,
+        exclude: list[str],
+        grafts: dict[str, Path],
+        task_vars: dict[str, Any],
+    ) -> None:
         """Find the files.
 
         Args:
             action: The task's action, for its loader and templar.
             folder: The tree on the controller.
             exclude: Target paths left out; a folder stands for everything in it.
+            grafts: Folders on the controller that take the place of the tree's, by target path.
             task_vars: Variables of the task.
 
         Raises:
-            AnsibleActionFail: An exclusion is not a path of the tree, or two files have one target.
+            AnsibleActionFail: An exclusion is not a path of the tree, a graft is no folder, or two files have one
+                target.
         """
         self._loader = action._loader
         self._folder = folder
         self._sources: dict[str, Path] = {}
-        for source in sorted(path for path in folder.rglob("*") if path.is_file()):
-            target = "/" + str(source.relative_to(folder)).removesuffix(TEMPLATE_SUFFIX)
-            if target in self._sources:
-                raise AnsibleActionFail(f"config_tree: {self._sources[target]} and {source} are both for {target}")
-            self._sources[target] = source
+        self._add(folder, "")
+        for path, graft in grafts.items():
+            if not graft.is_dir():
+                raise AnsibleActionFail(f"config_tree: graft: {graft}, for {path!r}, is not a folder")
+            for target in self._under(path):
+                del self._sources[target]
+            self._add(graft, path.rstrip("/"))
         for path in exclude:
             covered = self._under(path)
             if not covered:
@@ -86,6 +100,13 @@ class Renderer:
         )
         self._done: dict[str, bytes] = {}
         self._doing: list[str] = []
+
+    def _add(self, folder: Path, prefix: str) -> None:
+        for source in sorted(path for path in folder.rglob("*") if path.is_file()):
+            target = f"{prefix}/{source.relative_to(folder)}".removesuffix(TEMPLATE_SUFFIX)
+            if target in self._sources:
+                raise AnsibleActionFail(f"config_tree: {self._sources[target]} and {source} are both for {target}")
+            self._sources[target] = source
 
     def render_all(self) -> dict[str, bytes]:
         """Content of every file by its path on the target."""
@@ -128,7 +149,7 @@ class Renderer:
                 overrides={"trim_blocks": True, "lstrip_blocks": True},
             )
         except AnsibleError as error:
-            raise AnsibleActionFail(f"config_tree: {source.relative_to(self._folder)}: {error.message}") from error
+            raise AnsibleActionFail(f"config_tree: {source}: {error.message}") from error
         if not isinstance(text, str):
             raise AnsibleActionFail(
                 f"config_tree: {source} makes a {type(text).__name__} instead of text: end it with a newline"

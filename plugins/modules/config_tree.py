@@ -46,6 +46,12 @@ options:
     type: list
     elements: str
     default: []
+  graft:
+    description:
+      - Folders on the controller that take the place of what the tree has at a path, by that path.
+      - Used on the controller.
+    type: dict
+    default: {}
   owns:
     description:
       - Paths that belong to the tree alone, folders with everything in them. A file that the tree does not make is
@@ -769,6 +775,7 @@ def main() -> None:
         argument_spec={
             "src": {"type": "str", "default": "root"},
             "exclude": {"type": "list", "elements": "str", "default": []},
+            "graft": {"type": "dict", "default": {}},
             "owns": {"type": "list", "elements": "str", "default": []},
             "attributes": {"type": "list", "elements": "dict", "default": [], "options": attributes},
             "validate": {"type": "list", "elements": "dict", "default": [], "options": rule},
