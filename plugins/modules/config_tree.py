@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import ctypes
+import functools
 import grp
 import json
 import os
@@ -56,7 +57,7 @@ options:
     description:
       - Paths that belong to the tree alone, folders with everything in them. A file that the tree does not make is
         removed, and so is a folder that is left empty.
-      - Symbolic links are removed, never followed; other file systems mounted below are left alone.
+      - Symbolic links are removed, never followed; what is mounted below is left alone.
     type: list
     elements: str
     default: []
@@ -199,6 +200,7 @@ class TreeError(Exception):
     """The tree cannot be placed; the message is for the operator."""
 
 
+@functools.cache
 def pattern_regex(pattern: str) -> re.Pattern[str]:
     """Translate a path pattern: ``*`` and ``?`` stay within a folder, ``**`` does not."""
     parts = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
@@ -227,6 +229,11 @@ def lstat(path: str) -> os.stat_result | None:
         return Path(path).lstat()
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def mount_points() -> set[str]:
+    """Every path at which something is mounted."""
+    return {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
 
 
 def read(path: str) -> bytes:
@@ -320,8 +327,8 @@ class Tree:
                     f"attributes: mode {rule['mode']!r} of {rule['path']} is not octal digits in quotes, like '0640'"
                 )
         for path in [*self.owns, *(rule["path"] for rule in self.rules)]:
-            if not path.startswith("/") or {".", "..", ""} & set(path.strip("/").split("/")):
-                raise TreeError(f"{path!r} is not an absolute, normal path")
+            if not path.startswith("/") or {".", "..", ""} & set(path.rstrip("/").split("/")[1:]):
+                raise TreeError(f"{path!r} is not an absolute path without '.', '..' and '//'")
         self.owns = [path.rstrip("/") for path in self.owns]
         for path in self.owns:
             if path.count("/") < 2:
@@ -333,20 +340,20 @@ class Tree:
         if collision := sorted(set(self.folders) & set(self.files)):
             raise TreeError(f"{collision[0]} would be both a file and a folder")
 
-    def attributes_of(self, path: str) -> Attributes | None:
-        """What the rules say of a file, or of a folder (its path ends in ``/``); None: as it is."""
-        folder = path.endswith("/")
-        found = {"owner": "root", "group": "root", "mode": "0755" if folder else "0644"}
-        rules = [rule for rule in self.rules if rule["path"].endswith("/") == folder and matches(rule["path"], path)]
-        for rule in rules:
+    def attributes_of(self, path: str) -> Attributes:
+        """What a file, or a folder (its path ends in ``/``), shall have."""
+        found = {"owner": "root", "group": "root", "mode": "0755" if path.endswith("/") else "0644"}
+        for rule in self._rules_for(path):
             found.update({key: rule[key] for key in found if rule[key] is not None})
-        if folder and not rules and lstat(path.rstrip("/")):
-            return None
         return Attributes(
             self._identity(path, "user", found["owner"], lambda name: pwd.getpwnam(name).pw_uid),
             self._identity(path, "group", found["group"], lambda name: grp.getgrnam(name).gr_gid),
             int(found["mode"], 8),
         )
+
+    def _rules_for(self, path: str) -> list[dict[str, t.Any]]:
+        kind = path.endswith("/")
+        return [rule for rule in self.rules if rule["path"].endswith("/") == kind and matches(rule["path"], path)]
 
     def _identity(self, path: str, kind: str, name: str, look_up: Callable[[str], int]) -> int | None:
         if name.isdecimal():
@@ -380,13 +387,11 @@ class Tree:
         if state and not stat.S_ISDIR(state.st_mode):
             raise TreeError(f"{folder} is not a folder, and the tree has one there: remove it")
         wanted = self.attributes_of(folder + "/")
-        if wanted and (state is None or wanted.differs(state)):
+        if state is None or (self._rules_for(folder + "/") and wanted.differs(state)):
             self.changes.append(Change(folder + "/", state, wanted, replaces=state is None))
 
     def _compare_file(self, path: str) -> None:
         new, before, wanted = self.files[path], lstat(path), self.attributes_of(path)
-        if wanted is None:
-            raise TreeError(f"{path}: no attributes")
         if before and stat.S_ISDIR(before.st_mode):
             raise TreeError(f"{path} is a folder, and the tree has a file there: remove it")
         old = read(path) if before and stat.S_ISREG(before.st_mode) else None
@@ -409,24 +414,20 @@ class Tree:
             if owned not in self.files:
                 yield owned
             return
+        mounts = mount_points()
         for current, folders, files in os.walk(owned):
             for name in list(folders):
                 path = f"{current}/{name}"
                 if Path(path).is_symlink():
                     folders.remove(name)
                     files.append(name)
-                elif Path(path).lstat().st_dev != state.st_dev:
+                elif path in mounts:
                     folders.remove(name)
-                elif path not in self.folders and not self._holds_a_mount(path, state.st_dev):
+                elif path not in self.folders and not any(is_under(mount, path) for mount in mounts):
                     yield path + "/"
-            for name in files:
-                path = f"{current}/{name}"
-                if path not in self.files and path not in self.strays:
+            for path in (f"{current}/{name}" for name in files):
+                if path not in self.files and path not in self.strays and path not in mounts:
                     yield path
-
-    @staticmethod
-    def _holds_a_mount(path: str, device: int) -> bool:
-        return any(Path(current).lstat().st_dev != device for current, _, _ in os.walk(path))
 
     def _is_public(self, path: str, state: os.stat_result) -> bool:
         return bool(state.st_mode & 0o004) and self._is_reachable(path)
@@ -434,30 +435,23 @@ class Tree:
     def _is_reachable(self, path: str) -> bool:
         """Whether everybody may pass through every folder above a path, now and afterwards."""
         for folder in ancestors(path.rstrip("/")):
-            state, wanted = lstat(folder), self.attributes_of(folder + "/")
-            if (state and not state.st_mode & 0o001) or (wanted and not wanted.mode & 0o001):
+            state = lstat(folder)
+            if state and not state.st_mode & 0o001:
+                return False
+            if (state is None or self._rules_for(folder + "/")) and not self.attributes_of(folder + "/").mode & 0o001:
                 return False
         return True
 
-    def secrets(self) -> list[str]:
-        """Words of the hidden files, the longest first, to be masked in what commands print."""
-        hidden = [
-            content for change in self.changes if change.hidden for content in (change.old, change.new) if content
-        ]
-        hidden += [
-            content
-            for path, content in self.files.items()
-            if not (self.attributes_of(path) or Attributes(0, 0, 0)).mode & 0o004
-        ]
-        words = {
-            word for content in hidden for word in re.split(r"[\s\"'=:,;(){}\[\]<>]+", content.decode(errors="replace"))
-        }
-        return sorted((word for word in words if len(word) >= SHORTEST_SECRET), key=len, reverse=True)
-
     def mask(self, text: str) -> str:
-        """Text of a command without what only some may read."""
-        for word in self.secrets():
-            text = text.replace(word, "********")
+        """What a command printed, without what only some may read: lines and words of private files."""
+        private = [content for change in self.changes if change.hidden for content in (change.old, change.new)]
+        private += [content for path, content in self.files.items() if not self.attributes_of(path).mode & 0o004]
+        secrets: set[str] = set()
+        for line in (line for content in private for line in (content or b"").decode(errors="replace").splitlines()):
+            secrets |= {line.strip(), *line.split(), *re.split(r"[\s\"'`=:,;(){}\[\]<>]+", line)}
+        for secret in sorted(secrets, key=len, reverse=True):
+            if len(secret) >= SHORTEST_SECRET:
+                text = text.replace(secret, "********")
         return text.strip()
 
 
@@ -487,17 +481,17 @@ def shadow(real: str | None, staged: str, changes: dict[str, Change], prefix: st
     """
     below = {path[len(prefix) + 1 :].split("/")[0] for path in changes if path.startswith(prefix + "/")}
     for entry in os.scandir(real) if real else ():
-        target = Path(staged, entry.name)
+        same = Path(staged, entry.name)
         if entry.name in below:
             continue
         if entry.is_symlink():
-            target.symlink_to(Path(entry.path).readlink())
+            same.symlink_to(Path(entry.path).readlink())
         else:
             if entry.is_dir():
-                Path(target).mkdir()
+                same.mkdir()
             else:
-                target.touch()
-            bind(entry.path, str(target))
+                same.touch()
+            bind(entry.path, str(same))
     for name in sorted(below):
         path, target = f"{prefix}/{name}", f"{staged}/{name}"
         change = changes.get(path)
@@ -528,6 +522,9 @@ def lay_over(changes: dict[str, Change]) -> None:
     system_call("mount", None, b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None)
     deepest = {next(folder for folder in ["/", *ancestors(path)][::-1] if Path(folder).is_dir()) for path in changes}
     roots = [folder for folder in deepest if not any(folder != other and is_under(folder, other) for other in deepest)]
+    if "/" in roots:
+        new = next(folder for path in changes for folder in ancestors(path) if not Path(folder).is_dir())
+        raise TreeError(f"a new folder right below the root cannot be shown to a validator: make {new} before")
     # The scratch space hides a folder of the real system only until what was built there is bound to its place.
     scratch = "/mnt"
     system_call("mount", b"tmpfs", scratch.encode(), b"tmpfs", ctypes.c_ulong(0), b"mode=0700")
@@ -669,6 +666,8 @@ def describe(change: Change) -> dict[str, str]:
         event = "removed"
     elif change.before is None:
         event = f"made, {readable(change.attributes)}"
+    elif stat.S_ISLNK(change.before.st_mode):
+        event = f"was a symbolic link, made, {readable(change.attributes)}"
     else:
         old = Attributes(change.before.st_uid, change.before.st_gid, stat.S_IMODE(change.before.st_mode))
         event = "content changes" if change.replaces else ""
