@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import json
 import os
+import signal
 import stat
-import subprocess
 import sys
 import textwrap
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
 
-PROJECT = Path(__file__).parents[2]
 PRIVATE = "correct-horse-battery-staple"
 
-# An ordinary user is root in a user namespace, where the module can do all that it does on a host.
-AS_ROOT = [] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user"]
+specification = importlib.util.spec_from_file_location(
+    "config_tree_module", Path(__file__).parents[2] / "plugins/modules/config_tree.py"
+)
+assert specification
+assert specification.loader
+config_tree = importlib.util.module_from_spec(specification)
+sys.modules[specification.name] = config_tree
+specification.loader.exec_module(config_tree)
 
-RUNNER = """
-import json, os, signal, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from ansible.module_utils.testing import patch_module_args
-import config_tree
-arguments = json.load(sys.stdin)
-{sabotage}
-with patch_module_args(arguments):
-    config_tree.main()
-"""
+
+def become_root() -> None:
+    """Give an ordinary user a namespace in which the module can do all that it does on a host."""
+    user, group = os.geteuid(), os.getegid()
+    if user != 0:
+        os.unshare(os.CLONE_NEWUSER)
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+        Path("/proc/self/gid_map").write_text(f"0 {group} 1")
 
 
 @dataclass
@@ -42,7 +48,6 @@ class Host:
     root: Path
     files: dict[str, bytes | str] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
-    sabotage: str = ""
 
     def __post_init__(self) -> None:
         """Start with an etc to put things in."""
@@ -52,8 +57,16 @@ class Host:
         """A path on the host."""
         return self.root / relative
 
-    def start(self, check: bool = False) -> subprocess.CompletedProcess[str]:
-        """Run the module with the host's tree and options."""
+    def start(self, check: bool = False, sabotage: Callable[[], None] = lambda: None) -> tuple[int, str]:
+        """Run the module with the host's tree and options.
+
+        Args:
+            check: Whether in check mode.
+            sabotage: What to do to the module's process before it starts.
+
+        Returns:
+            The process's exit code, negative for a signal, and its output.
+        """
         content = {
             str(self.root / path): base64.b64encode(data.encode() if isinstance(data, str) else data).decode()
             for path, data in self.files.items()
@@ -66,20 +79,34 @@ class Host:
             "_ansible_diff": True,
             **json.loads(json.dumps(self.options).replace("ROOT", str(self.root))),
         }
-        return subprocess.run(
-            [*AS_ROOT, sys.executable, "-c", RUNNER.replace("{sabotage}", self.sabotage), PROJECT / "plugins/modules"],
-            input=json.dumps(arguments),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                os.dup2(writer, 1)
+                os.dup2(writer, 2)
+                sys.stdout = os.fdopen(1, "w", closefd=False)
+                become_root()
+                sabotage()
+                with patch_module_args(arguments):
+                    config_tree.main()
+            except SystemExit as end:
+                sys.stdout.flush()
+                os._exit(int(end.code or 0))
+            except BaseException as error:
+                os.write(2, repr(error).encode())
+            os._exit(99)
+        os.close(writer)
+        with os.fdopen(reader) as stream:
+            output = stream.read()
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), output
 
-    def run(self, check: bool = False) -> dict[str, Any]:
-        """Run the module; whatever it says must not contain the secret."""
-        done = self.start(check)
-        assert PRIVATE not in done.stdout + done.stderr
-        assert done.stdout, done.stderr
-        result: dict[str, Any] = json.loads(done.stdout)
+    def run(self, check: bool = False, sabotage: Callable[[], None] = lambda: None) -> dict[str, Any]:
+        """Run the module to its end; whatever it says must not contain what is private."""
+        code, output = self.start(check, sabotage)
+        assert PRIVATE not in output
+        assert code in (0, 1), output
+        result: dict[str, Any] = json.loads(output)
         return result
 
     def changed(self, check: bool = False) -> list[str]:
@@ -322,14 +349,19 @@ def test_a_diff_shows_nothing_of_what_not_everybody_may_read(host: Host, was: st
     folders = {"path": "ROOT/etc/app/", "mode": folder}
     host.files = {"etc/app/key": f"old {PRIVATE}\n"}
     host.options = {"attributes": [folders, {"path": "ROOT/etc/app/key", "mode": was}]}
-    host.run()
+    host.start()
     host.files = {"etc/app/key": f"new {PRIVATE}\n"}
     host.options = {"attributes": [folders, {"path": "ROOT/etc/app/key", "mode": becomes}]}
     (diff,) = host.run()["diff"]  # run() looks for the secret in everything
     assert "content changes" in diff["prepared"]
-    host.files = {}
-    host.options["owns"] = ["ROOT/etc/app"]
-    assert "removed" in host.run()["diff"][0]["prepared"]
+
+
+def test_a_diff_shows_nothing_of_a_private_file_that_is_removed(host: Host) -> None:
+    host.path("etc/app").mkdir()
+    host.path("etc/app/key").write_text(PRIVATE)
+    host.path("etc/app/key").chmod(0o640)
+    host.options = {"owns": ["ROOT/etc/app"]}
+    assert host.run()["diff"] == [{"prepared": f"{host.root}/etc/app/key: removed\n"}]
 
 
 def test_the_validator_sees_the_new_tree_over_the_real_one(host: Host) -> None:
@@ -432,7 +464,7 @@ def test_a_run_killed_before_its_action_acts_on_the_next_run(host: Host) -> None
             {"path": "ROOT/etc/a", "command": "touch ROOT/acted"},
         ]
     }
-    assert host.start().returncode not in (0, 1)
+    assert host.start()[0] == -signal.SIGKILL
     assert host.path("etc/a").exists()
     assert not host.path("acted").exists()
     result = host.run()
@@ -441,8 +473,13 @@ def test_a_run_killed_before_its_action_acts_on_the_next_run(host: Host) -> None
     assert host.run()["changed"] is False
 
 
-@pytest.mark.parametrize("renames", [0, 1, 2])
-def test_a_run_killed_between_replacements_is_finished_by_the_next(host: Host, renames: int) -> None:
+def die() -> None:
+    """End this process as a power loss would."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("replaced", [0, 1, 2])
+def test_a_run_killed_between_replacements_is_finished_by_the_next(host: Host, replaced: int) -> None:
     host.files = {"etc/app/a": "old\n", "etc/app/b": "old\n", "etc/app/gone": ""}
     host.run()
     host.files = {"etc/app/a": "new\n", "etc/app/b": "new\n"}
@@ -450,24 +487,26 @@ def test_a_run_killed_between_replacements_is_finished_by_the_next(host: Host, r
         "owns": ["ROOT/etc/app"],
         "on_change": [{"path": "ROOT/etc/app/*", "command": "sh -c 'cat ROOT/etc/app/* >ROOT/acted'"}],
     }
-    # The marker's own rename comes first.
-    host.sabotage = f"""
-real, done = Path.rename, []
-def rename(path, target):
-    if len(done) == {renames + 1}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    done.append(path)
-    return real(path, target)
-Path.rename = rename
-real_unlink = Path.unlink
-def unlink(path):
-    if len(done) == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    real_unlink(path)
-Path.unlink = unlink
-"""
-    assert host.start().returncode not in (0, 1)
-    host.sabotage = ""
+
+    def sabotage() -> None:
+        rename, unlink, names = Path.rename, Path.unlink, [f"/{name}" for name in "ab"]
+
+        def rename_or_die(path: Path, target: str) -> Path:
+            if names[replaced:] and target.endswith(names[replaced]):
+                die()
+            return rename(path, target)
+
+        def unlink_or_die(path: Path) -> None:
+            if path.name == "gone":
+                die()
+            unlink(path)
+
+        Path.rename, Path.unlink = rename_or_die, unlink_or_die  # type: ignore[method-assign,assignment]
+
+    assert host.start(sabotage=sabotage)[0] == -signal.SIGKILL
+    assert [host.path(f"etc/app/{name}").read_text() for name in "ab"] == ["new\n"] * replaced + ["old\n"] * (
+        2 - replaced
+    )
     result = host.run()
     assert (result["changed"], result["resumed"]) == (True, True)
     assert sorted(path.name for path in host.path("etc/app").iterdir()) == ["a", "b"]
@@ -478,28 +517,38 @@ Path.unlink = unlink
 
 def test_a_killed_run_leaves_no_temporary_file_when_the_tree_has_changed_since(host: Host) -> None:
     host.files = {"etc/a": f"{PRIVATE}\n"}
-    host.sabotage = (
-        "Path.rename, rename = "
-        "(lambda path, to: os.kill(os.getpid(), 9) if path.name == '.a.config_tree' else rename(path, to)), Path.rename"
-    )
-    assert host.start().returncode not in (0, 1)
+
+    def sabotage() -> None:
+        sync = os.fsync
+
+        def sync_or_die(descriptor: int) -> None:
+            sync(descriptor)
+            if Path(f"/proc/self/fd/{descriptor}").readlink().name == ".a.config_tree":
+                die()
+
+        os.fsync = sync_or_die  # type: ignore[assignment]
+
+    assert host.start(sabotage=sabotage)[0] == -signal.SIGKILL
     assert [path.name for path in host.path("etc").iterdir()] == [".a.config_tree"]
-    host.sabotage, host.files = "", {}
+    host.files = {}
     host.run()
     assert list(host.path("etc").iterdir()) == []
 
 
 def test_a_disk_error_leaves_no_temporary_file(host: Host) -> None:
     host.files = {"etc/a": "a", "etc/b": "b"}
-    host.sabotage = """
-real = os.fchmod
-def fchmod(descriptor, mode):
-    if os.readlink(f"/proc/self/fd/{descriptor}").endswith("/.b.config_tree"):
-        raise OSError(28, "No space left on device")
-    real(descriptor, mode)
-os.fchmod = fchmod
-"""
-    assert "No space left" in host.run()["msg"]
+
+    def sabotage() -> None:
+        sync = os.fsync
+
+        def sync_or_fail(descriptor: int) -> None:
+            if Path(f"/proc/self/fd/{descriptor}").readlink().name == ".b.config_tree":
+                raise OSError(28, "No space left on device")
+            sync(descriptor)
+
+        os.fsync = sync_or_fail  # type: ignore[assignment]
+
+    assert "No space left" in host.run(sabotage=sabotage)["msg"]
     assert list(host.path("etc").iterdir()) == []
 
 
