@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible.errors import AnsibleError, AnsibleFilterError
+from jinja2 import Undefined, UndefinedError
 
 DOCUMENTATION = r"""
 name: topology
@@ -531,6 +532,21 @@ def _flows(
         yield flow("replication of the registry, over TLS", follower, [source], leader, "private_address", 6380)
 
 
+def _plain(value: Any) -> Any:
+    """Return a variable's value with everything in it templated.
+
+    Raises:
+        UndefinedError: when a template in it names something that is not defined.
+    """
+    if isinstance(value, Undefined):
+        str(value)  # raises, with the name of what is missing
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
 def _readable(
     groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any]
 ) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
@@ -543,9 +559,9 @@ def _readable(
         for name in PLATFORM_VARIABLES + HOST_VARIABLES:
             if name in own:
                 try:
-                    variables[host][name] = own[name]
-                except AnsibleError as error:
-                    problems.append(Problem(f"{host}: {name}", "a template that fails", str(error)))
+                    variables[host][name] = _plain(own[name])
+                except (AnsibleError, UndefinedError) as error:
+                    problems.append(Problem(f"{host}: {name}", "a template", str(error)))
     return variables, problems
 
 
