@@ -11,7 +11,7 @@ import decimal
 import functools
 import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -118,6 +118,7 @@ DAYS_PER_YEAR = 365
 MB_PER_GB = 1000
 MANY_POINTS = 1000
 MANY_USERS = 100_000
+LONGEST_FORECAST = 240
 
 SCENARIOS = {
     "development": "Development Installation (single node)",
@@ -663,6 +664,177 @@ def _order(role: str, count: int, machine: Mapping[str, Figure], zone: str | Non
     return {"role": role, "zone": zone, "count": count, **figures}
 
 
+# --- the forecast ----------------------------------------------------------------------------------
+
+
+def assign(users: Sequence[int], newcomers: int) -> list[int]:
+    """Give newcomers to cores as the registry does: each to the core with the fewest users, the first of equals.
+
+    The registry takes them one by one; the outcome is computed at once, so that a million costs nothing.
+
+    Args:
+        users: users of each core, in the order of the registry's configuration.
+        newcomers: how many users register, one after the other.
+
+    Returns:
+        The users of each core afterwards.
+    """
+    # The fullest level that all emptier cores can be raised to.
+    lowest = sorted(users)
+    level, below, left = lowest[0], 1, newcomers
+    while below < len(lowest) and left >= (lowest[below] - level) * below:
+        left -= (lowest[below] - level) * below
+        level = lowest[below]
+        below += 1
+    level, left = level + left // below, left % below
+    result = []
+    for count in users:
+        raised = max(count, level)
+        if raised == level and left:
+            raised, left = raised + 1, left - 1
+        result.append(raised)
+    return result
+
+
+def leave(users: Sequence[int], leavers: int) -> list[int]:
+    """Take leavers from cores in proportion to the users of each; fractions go to the largest, the first of equals."""
+    total = sum(users)
+    leavers = min(leavers, total)
+    if not leavers:
+        return list(users)
+    shares = [divmod(count * leavers, total) for count in users]
+    left = leavers - sum(whole for whole, _ in shares)
+    favoured = sorted(range(len(users)), key=lambda core: -shares[core][1])[:left]
+    return [
+        count - whole - (core in favoured) for core, (count, (whole, _)) in enumerate(zip(users, shares, strict=True))
+    ]
+
+
+def _month(start: str, later: int) -> str:
+    """Return the month that is `later` months after `start`, both as YYYY-MM."""
+    year, month = divmod(int(start[:4]) * 12 + int(start[5:]) - 1 + later, 12)
+    return f"{year:04}-{month + 1:02}"
+
+
+def _cores_for(zone: Zone, users: int, limits: Mapping[str, Decimal]) -> tuple[int, str]:
+    """Return the cores that another population of the zone needs, and the metric that decides."""
+    most = max(_loads({**zone, "users": Decimal(users)}, limits), key=lambda load: load.cores)
+    return max(1, most.cores), most.metric.path
+
+
+def _population(zone: Zone, month: int) -> int:
+    """Return the users of a zone after so many months; a started person is not one yet."""
+    return int(zone["users"] + zone["users_growth_per_month"] * month)
+
+
+def _live(zone: Zone, cores: Sequence[int]) -> list[list[int]]:
+    """Return the users of each core at the end of each month, when month by month there are so many cores."""
+    leaving = zone["users_leaving_per_month"]
+    users = assign([0] * cores[0], _population(zone, 0))
+    history = [users]
+    for month in range(1, len(cores)):
+        users = leave(users, int(leaving * month) - int(leaving * (month - 1)))
+        users += [0] * (cores[month] - len(users))
+        users = assign(users, _population(zone, month) - sum(users))
+        history.append(users)
+    return history
+
+
+def _zone_forecast(zone: Zone, limits: Mapping[str, Decimal], start: str, months: int) -> dict[str, Any]:
+    """Look ahead in one zone, once with cores added in time and once with none added."""
+    needs = [_cores_for(zone, _population(zone, month), limits) for month in range(months + 1)]
+    cores = [count for count, _ in needs]
+    with_additions, without = _live(zone, cores), _live(zone, cores[:1] * len(cores))
+    at_most = min(within for load in _loads(zone, limits) if (within := load.users_within(1)) is not None)
+    return {
+        "next_core": _next_core(zone, limits, start),
+        "additions": [
+            {
+                "month": _month(start, month),
+                "in_months": month,
+                "cores": cores[month],
+                "users": _population(zone, month),
+                "metric": needs[month][1],
+            }
+            for month in range(1, months + 1)
+            if cores[month] > cores[month - 1]
+        ],
+        "users_per_core_at_most": at_most,
+        "full_without_additions": [
+            next((_month(start, month) for month, users in enumerate(without) if users[core] >= at_most), None)
+            for core in range(cores[0])
+        ],
+        "history": [
+            {
+                "month": _month(start, month),
+                "users": sum(users),
+                "users_per_core": users,
+                "skew": max(users) - min(users),
+            }
+            for month, users in enumerate(with_additions)
+        ],
+    }
+
+
+def _next_core(zone: Zone, limits: Mapping[str, Decimal], start: str) -> dict[str, Any] | None:
+    """Return when the zone outgrows its cores, however far that is; None when it never does."""
+    growth = zone["users_growth_per_month"]
+    if not growth:
+        return None
+    loads = _loads(zone, limits)
+    cores = max(1, *(load.cores for load in loads))
+    most = min(within for load in loads if (within := load.users_within(cores)) is not None)
+    months = ceiling_of_ratio(most + 1 - zone["users"], growth)
+    needed, metric = _cores_for(zone, _population(zone, months), limits)
+    return {
+        "month": _month(start, months),
+        "in_months": months,
+        "cores": needed,
+        "users": _population(zone, months),
+        "metric": metric,
+    }
+
+
+def capacity_forecast(
+    privacy_zones: Mapping[str, Any],
+    start: str,
+    months: int = 36,
+    core_limits: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Look ahead month by month: when each zone needs its next core, and how users spread over the cores.
+
+    Each month users leave first, in proportion to the users of each core; then, where the month's population needs it,
+    cores are added; then newcomers register, each on the core with the fewest users (the first of equals).
+
+    Args:
+        privacy_zones: requirements by zone.
+        start: the month in which the planned population is there, as YYYY-MM.
+        months: how many months to look ahead.
+        core_limits: limits of one core that differ from the guide's.
+
+    Returns:
+        By zone: the next core (month, population, metric that decides; None without growth), all additions within the
+        months, the month in which each core of today is full if none is added (or None), and the history with cores
+        added in time: users, users of each core, and skew (fullest less emptiest core) at the end of each month.
+
+    Raises:
+        AnsibleFilterError: an argument is wrong; lists every problem.
+    """
+    problems: list[Problem] = []
+    with decimal.localcontext(EXACT):
+        zones, limits = _read(privacy_zones, core_limits, problems)
+        if not isinstance(start, str) or not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", start):
+            problems.append(
+                _problem("capacity_start", f"{start!r} is not a month", "right is YYYY-MM, such as 2027-01")
+            )
+        if isinstance(months, bool) or not isinstance(months, int) or not 1 <= months <= LONGEST_FORECAST:
+            right = f"right is a whole number from 1 to {LONGEST_FORECAST}"
+            problems.append(_problem("capacity_forecast_months", f"{months!r} is not a number of months", right))
+        _raise(problems)
+        forecasts = {name: _zone_forecast(zone, limits, start, months) for name, (zone, _) in zones.items()}
+    return {"start": start, "months": months, "zones": forecasts}
+
+
 # --- the inventory against the plan ---------------------------------------------------------------
 
 MEBIBYTE, GIGABYTE = 2**20, 10**9
@@ -680,30 +852,22 @@ def _free_core_name(taken: Iterable[str]) -> str:
     return next(name for number in itertools.count(1) if (name := f"co{number}") not in names)
 
 
-def _zone_problems(
-    name: str, plan: Mapping[str, Any], topology: Mapping[str, Any], accepted: bool
-) -> Iterable[tuple[str, str, str]]:
+def _zone_problems(name: str, plan: Mapping[str, Any], topology: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
     """Compare the cores that a zone has with those that it needs: severity, problem, remedy."""
     present, needed = topology["zones"].get(name, []), plan["cores"]
     metric = plan["metrics"][plan["binding"]]
     why = f"{metric['label'].lower()} ({plan['binding']}): {metric['demand']} {metric['unit']} demanded"
     why += f", {metric['limit']} on one core" if metric["limit"] else ""
     if len(present) < needed:
-        text = f"needs {needed} cores and has {len(present)} ({', '.join(present) or 'none'}); what decides is {why}"
-        name_of_next = _free_core_name(topology["hosts"])
-        remedy = (
-            f"add to the hosts of the group whose privacy_zone is {name}: `{name_of_next}: {{ansible_host: ADDRESS}}`"
+        line = f"{_free_core_name(topology['hosts'])}: {{ansible_host: ADDRESS}}"
+        yield (
+            "error",
+            f"needs {needed} cores and has {len(present)} ({', '.join(present) or 'none'}); what decides is {why}",
+            f"add to the hosts of the group whose privacy_zone is {name}: `{line}`",
         )
-        if accepted:
-            yield "warning", f"{text}; accepted by capacity_accept_shortfall", remedy
-        else:
-            remedy += f"; or accept the shortfall, knowingly: `capacity_accept_shortfall: [{name}]`"
-            yield "error", text, remedy
         return
     if len(present) > needed:
         yield "note", f"has {len(present)} cores, the plan needs {needed}; what decides is {why}", "nothing to do"
-    if accepted:
-        yield "warning", "is in capacity_accept_shortfall and has no shortfall", "take it off that list"
     draining = [core for core in present if core in topology["draining"]]
     if draining and len(present) - len(draining) < needed:
         text = (
@@ -780,7 +944,7 @@ def capacity_problems(
     Returns:
         What is wrong, each a mapping of severity (error, warning or note), where, problem and remedy.
     """
-    accepted = set(accept_shortfall or ())
+    accepted, covered = set(accept_shortfall or ()), set[str]()
     problems: list[Problem] = []
     with decimal.localcontext(EXACT):
         zones, limits = _read(privacy_zones, core_limits, problems)
@@ -791,28 +955,35 @@ def capacity_problems(
         followers = len(topology["followers"])
         plan = _plan(zones, limits, chosen, environment, cores, followers, not topology["web"]["hosts"])
 
-    def note(severity: str, where: str, problem: str, remedy: str) -> None:
+    def note(severity: str, where: str, problem: str, remedy: str, concerned: Iterable[str] = ()) -> None:
+        """Add a problem; an error that concerns accepted zones only is accepted, and said all the same."""
+        concerns = set(concerned)
+        if severity == "error" and concerns and concerns <= accepted:
+            covered.update(concerns)
+            severity, problem = "warning", f"{problem}; accepted by capacity_accept_shortfall"
+        elif severity == "error" and concerns:
+            names = ", ".join(sorted(concerns))
+            remedy = f"{remedy}; or accept the shortfall, knowingly: `capacity_accept_shortfall: [{names}]`"
         problems.append({"severity": severity, "where": where, "problem": problem, "remedy": remedy})
 
-    for name in sorted(accepted - set(zones)):
-        note("error", "capacity_accept_shortfall", f"{name!r} is no zone of privacy_zones", "take it off that list")
     for name, zone in plan["zones"].items():
-        for severity, problem, remedy in _zone_problems(name, zone, topology, name in accepted):
-            note(severity, f"privacy_zones.{name}", problem, remedy)
+        for severity, problem, remedy in _zone_problems(name, zone, topology):
+            note(severity, f"privacy_zones.{name}", problem, remedy, [name])
     for name in topology["zones"]:
         if name not in zones:
             remedy = "write down its requirements, or correct privacy_zone of its group"
             note("error", f"privacy_zones.{name}", "missing, but the zone has cores", remedy)
     if _is_single_node(topology) and plan["scenario"]["name"] != "development":
         reasons = "; ".join(plan["scenario"]["because"])
-        severity = "warning" if accepted >= set(zones) else "error"
-        note(severity, "inventory", f"one host has all roles ({reasons})", "give each role a machine of its own")
+        note("error", "inventory", f"one host has all roles ({reasons})", "give each role a machine of its own", zones)
     for host, entry in topology["hosts"].items():
-        zone = entry.get("privacy_zone")
-        for problem, remedy in _machine_problems(
-            host, (machines or {}).get(host, {}), _needs(entry["roles"], zone, plan)
-        ):
-            note("warning" if zone in accepted else "error", host, problem, remedy)
+        name = entry.get("privacy_zone")
+        needs = _needs(entry["roles"], name, plan)
+        for problem, remedy in _machine_problems(host, (machines or {}).get(host, {}), needs):
+            note("error", host, problem, remedy, [name] if name else [])
+    for name in sorted(accepted - covered):
+        problem = f"{name!r} has no shortfall" if name in zones else f"{name!r} is no zone of privacy_zones"
+        note("warning", "capacity_accept_shortfall", problem, "take it off that list")
     for warning in plan["warnings"]:
         note("warning", warning["where"], warning["text"], f"see {warning['source']}")
     return problems
@@ -823,4 +994,9 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"core_counts": core_counts, "capacity_plan": capacity_plan, "capacity_problems": capacity_problems}
+        return {
+            "core_counts": core_counts,
+            "capacity_plan": capacity_plan,
+            "capacity_forecast": capacity_forecast,
+            "capacity_problems": capacity_problems,
+        }
