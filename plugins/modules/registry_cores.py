@@ -90,6 +90,9 @@ users:
 """
 
 
+HTTPS = 443
+
+
 class RedisError(Exception):
     """Redis refused a command or closed the connection."""
 
@@ -234,7 +237,7 @@ def why_silent(name: str, address: str, context: ssl.SSLContext, timeout: float)
     """
     try:
         with (
-            socket.create_connection((address, 443), timeout) as raw,
+            socket.create_connection((address, HTTPS), timeout) as raw,
             context.wrap_socket(raw, server_hostname=name) as tls,
         ):
             connection = http.client.HTTPConnection(name, timeout=timeout)

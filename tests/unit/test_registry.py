@@ -1,0 +1,343 @@
+"""What the registry is told about the cores, and when it refuses to forget one."""
+
+from __future__ import annotations
+
+import datetime
+import http.server
+import json
+import socketserver
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from filter_plugins import registry
+from plugins.modules import registry_cores
+
+DOMAIN = "example.pryv.test"
+
+
+def topology(**draining: str) -> dict[str, Any]:
+    """Two zones; `co3` alone in `de`. Cores given by name are drained."""
+    zones = {"ch": ["co1", "co2"], "de": ["co3"]}
+    addresses = {"co1": "192.0.2.1", "co2": "192.0.2.2", "co3": "192.0.2.3"}
+    hostings = {
+        zone: {core: {"ip": addresses[core]} for core in cores if core not in draining}
+        for zone, cores in zones.items()
+        if set(cores) - set(draining)
+    }
+    return {
+        "domain": DOMAIN,
+        "zones": zones,
+        "hostings": hostings,
+        "draining": {core: {"ip": addresses[core]} for core in draining},
+        "web": {"hosts": [], "alias": None},
+        "names": {f"{name}.{DOMAIN}": [address] for name, address in ({"reg": "192.0.2.9"} | addresses).items()},
+    }
+
+
+ALL = ["co1", "co2", "co3"]
+
+
+def net(cores: list[str], **draining: str) -> dict[str, Any]:
+    """The section for some cores."""
+    return registry.registry_net(topology(**draining), cores, {"ch": {"name": "Switzerland"}}, "key")
+
+
+def offered(section: dict[str, Any]) -> dict[str, Any]:
+    """The hostings that clients see."""
+    regions: dict[str, Any] = section["aahostings"]["regions"]
+    [region] = regions.values()
+    [zone] = region["zones"].values()
+    hostings: dict[str, Any] = zone["hostings"]
+    return hostings
+
+
+class TestNet:
+    """The `net` section."""
+
+    def test_one_hosting_for_each_zone(self) -> None:
+        """Pryv's documented form, with what people are shown."""
+        section = net(ALL)
+        assert section["hostings"] == {
+            "ch": {"co1": {"ip": "192.0.2.1"}, "co2": {"ip": "192.0.2.2"}},
+            "de": {"co3": {"ip": "192.0.2.3"}},
+        }
+        assert section["providers"]["ch"] == {"name": "Switzerland", "description": "", "url": f"https://{DOMAIN}"}
+
+    def test_a_core_that_does_not_answer_yet_is_not_there(self) -> None:
+        """Nor is a zone without a core."""
+        section = net(["co1"])
+        assert section["hostings"] == {"ch": {"co1": {"ip": "192.0.2.1"}}}
+        assert list(section["providers"]) == ["ch"]
+
+    def test_a_drained_core_is_known_but_not_offered(self) -> None:
+        """Its users are still found there, and nobody can choose it."""
+        section = net(ALL, co2="drained")
+        assert "hostings" not in section
+        assert [server["base_url"] for server in section["aaservers"]["ch"]] == [f"https://co1.{DOMAIN}/"]
+        [closed] = section["aaservers"].keys() - offered(section).keys()
+        assert [server["base_url"] for server in section["aaservers"][closed]] == [f"https://co2.{DOMAIN}/"]
+        assert not closed[0].isalnum(), "the registry lets nobody choose a hosting that starts like this"
+
+    def test_a_drained_zone_is_shown_as_not_available(self) -> None:
+        """The registry makes `available` of the number of servers, and fails when there is no list of them."""
+        section = net(ALL, co3="drained")
+        assert "de" in offered(section)
+        assert section["aaservers"]["de"] == []
+
+    @pytest.mark.parametrize("drained", [(), ("co2",), ("co3",), ("co1", "co2")])
+    def test_what_is_written_is_read_back(self, drained: tuple[str, ...]) -> None:
+        """Also the zone of a core that is drained."""
+        section = net(ALL, **dict.fromkeys(drained, "drained"))
+        assert registry_cores.known_cores(section) == {"co1": "ch", "co2": "ch", "co3": "de"}
+
+
+class TestNames:
+    """The names that the DNS answers besides users'."""
+
+    def test_drained_cores_resolve_and_unknown_ones_do_not(self) -> None:
+        """Users of a drained core still reach it."""
+        names = registry.registry_names(topology(co2="drained"), ["co1", "co2"])
+        assert names == {
+            "reg": {"ip": ["192.0.2.9"]},
+            "co1": {"ip": ["192.0.2.1"]},
+            "co2": {"ip": ["192.0.2.2"]},
+        }
+
+    def test_pages_elsewhere_are_an_alias(self) -> None:
+        """Of the name that the inventory gives."""
+        platform = topology()
+        platform["web"]["alias"] = "pages.cdn.test"
+        assert registry.registry_names(platform, ALL)["sw"] == {"alias": {"name": "pages.cdn.test"}}
+
+
+class TestProblems:
+    """What keeps the registry from being changed."""
+
+    INVENTORY: ClassVar[dict[str, Any]] = {"co1": {"zone": "ch"}, "co2": {"zone": "ch"}}
+
+    def test_nothing_to_say(self) -> None:
+        """The usual run."""
+        assert registry_cores.problems({"co1": "ch"}, self.INVENTORY, {"co1": 3}) == []
+
+    def test_a_core_with_users_is_missing(self) -> None:
+        """Even when the configuration is gone and only the database knows it."""
+        for known in ({"co9": "ch"}, {}):
+            [problem] = registry_cores.problems(known, self.INVENTORY, {"co9": 12})
+            assert "co9" in problem
+            assert "12 users" in problem
+            assert "accepts_users: false" in problem
+
+    def test_a_core_without_users_may_go_and_move(self) -> None:
+        """Nobody is stranded."""
+        assert registry_cores.problems({"co9": "ch", "co1": "de"}, self.INVENTORY, {}) == []
+
+    def test_a_core_with_users_changes_its_zone(self) -> None:
+        """Their data would be elsewhere than they chose."""
+        [problem] = registry_cores.problems({"co1": "de"}, self.INVENTORY, {"co1": 1})
+        assert "1 user " in problem
+        assert "zone de" in problem
+        assert "zone ch" in problem
+
+    def test_users_cannot_be_counted(self) -> None:
+        """Then none is taken for none only where nothing changes."""
+        assert registry_cores.problems({"co1": "ch"}, self.INVENTORY, None) == []
+        [problem] = registry_cores.problems({"co9": "ch"}, self.INVENTORY, None)
+        assert "unknown number" in problem
+
+
+@contextmanager
+def redis(password: str, keys: dict[str, str]) -> Iterator[int]:
+    """A database that understands AUTH, SCAN (three keys at a time) and MGET; gives its port."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        known = False
+
+        def read(self) -> list[str]:
+            words = []
+            for _ in range(int(self.rfile.readline()[1:] or 0)):
+                words.append(self.rfile.read(int(self.rfile.readline()[1:]) + 2)[:-2].decode())
+            return words
+
+        def handle(self) -> None:
+            while words := self.read():
+                self.wfile.write(self.reply(*words).encode())
+
+        def reply(self, command: str, *words: str) -> str:
+            if command == "AUTH":
+                self.known = words[0] == password
+                return "+OK\r\n" if self.known else "-WRONGPASS invalid\r\n"
+            if not self.known:
+                return "-NOAUTH Authentication required.\r\n"
+            if command == "SCAN":
+                start = int(words[0])
+                page = [key for key in list(keys)[start : start + 3] if key.endswith(":server")]
+                cursor = str(start + 3 if start + 3 < len(keys) else 0)
+                return f"*2\r\n{self.bulk(cursor)}*{len(page)}\r\n" + "".join(map(self.bulk, page))
+            return f"*{len(words)}\r\n" + "".join(self.bulk(keys[word]) for word in words)
+
+        @staticmethod
+        def bulk(text: str) -> str:
+            return f"${len(text)}\r\n{text}\r\n"
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+USERS = {
+    "wactiv:server": DOMAIN,
+    "alice:server": f"co1.{DOMAIN}",
+    "alice:users": "",
+    "bobby:server": f"co1.{DOMAIN}",
+    "carol:server": f"co3.{DOMAIN}",
+    "stray:server": "co1.elsewhere.test",
+}
+
+
+def test_counting_users() -> None:
+    """Over several pages; the program's test user is on no core, and strangers keep their whole name."""
+    with redis("secret", USERS) as port:
+        counts = registry_cores.count_users(registry_cores.Redis(port, "secret", 5), DOMAIN)
+    assert counts == {"co1": 2, "co3": 1, "co1.elsewhere.test": 1}
+
+
+def test_wrong_password() -> None:
+    """Is said, and does not count as no users."""
+    with redis("secret", USERS) as port, pytest.raises(registry_cores.RedisError, match="WRONGPASS"):
+        registry_cores.Redis(port, "wrong", 5)
+
+
+def certificate(folder: Path, name: str) -> None:
+    """Make a certificate of its own authority for a name: `ca.pem` and `key.pem`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "ca.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+
+
+@contextmanager
+def core(folder: Path, status: int) -> Iterator[int]:
+    """A core that answers everything with one status; gives its port."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/status" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "ca.pem", folder / "key.pem")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "seen"),
+    [
+        (f"*.{DOMAIN}", 200, None),
+        (f"*.{DOMAIN}", 502, "HTTP status 502"),
+        ("co1.elsewhere.test", 200, "Hostname mismatch"),
+    ],
+)
+def test_probing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, status: int, seen: str | None) -> None:
+    """A core counts only when it answers well, with a certificate that is trusted and for its name."""
+    certificate(tmp_path, name)
+    with core(tmp_path, status) as port:
+        monkeypatch.setattr(registry_cores, "HTTPS", port)
+        silent = registry_cores.probe({"co1": {"address": "127.0.0.1"}}, DOMAIN, str(tmp_path / "ca.pem"), 5)
+    assert seen is None if not silent else seen is not None and seen in silent["co1"]
+    assert bool(silent) == (seen is not None)
+
+
+def test_nobody_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refused connection is no reason to stop."""
+    certificate(tmp_path, DOMAIN)
+    monkeypatch.setattr(registry_cores, "HTTPS", 1)
+    silent = registry_cores.probe({"co1": {"address": "127.0.0.1"}}, DOMAIN, str(tmp_path / "ca.pem"), 5)
+    assert "refused" in silent["co1"]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """Runs the module as on a host whose registry knows `co1` in zone `ch`."""
+    settings = tmp_path / "dns.json"
+    settings.write_text(json.dumps({"net": net(["co1"]), "redis": {"password": "secret"}}))
+    certificate(tmp_path, f"*.{DOMAIN}")
+
+    def run_it(zones: dict[str, str], users: dict[str, str], **arguments: Any) -> dict[str, Any]:
+        cores = {name: {"zone": zone, "address": "127.0.0.1", "accepts_users": True} for name, zone in zones.items()}
+        with redis("secret", users) as port:
+            given = {"domain": DOMAIN, "cores": cores, "settings": str(settings), "redis_port": port} | arguments
+            with patch_module_args(given | {"ca": str(tmp_path / "ca.pem")}), pytest.raises(SystemExit):
+                registry_cores.main()
+        result: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return result
+
+    monkeypatch.setattr(registry_cores, "HTTPS", 1)
+    return run_it
+
+
+class TestModule:
+    """The module as a whole."""
+
+    def test_a_known_core_is_kept_while_it_is_down_and_a_new_one_left_out(self, run: Callable[..., Any]) -> None:
+        """Loudly."""
+        result = run({"co1": "ch", "co3": "de"}, {"alice:server": f"co1.{DOMAIN}"})
+        assert result["cores"] == ["co1"]
+        assert "refused" in result["left_out"]["co3"]
+        assert any("CORE co3 IS LEFT OUT" in warning for warning in result["warnings"])
+        assert any("ZONE de TAKES NO NEW USERS" in warning for warning in result["warnings"])
+
+    def test_a_removed_core_with_users_is_refused(self, run: Callable[..., Any]) -> None:
+        """Before anything is asked or changed."""
+        result = run({"co3": "de"}, {"alice:server": f"co1.{DOMAIN}"})
+        assert result["failed"]
+        assert "core co1 is not in the inventory, but the registry has 1 user on it" in result["msg"]
+
+    def test_without_probing(self, run: Callable[..., Any]) -> None:
+        """New cores are neither asked nor complained about."""
+        result = run({"co1": "ch", "co3": "de"}, {}, probe=False)
+        assert result["cores"] == ["co1"]
+        assert "warnings" not in result
+
+    def test_a_new_host(self, run: Callable[..., Any], tmp_path: Path) -> None:
+        """Nothing to read; and no core at all is no registry."""
+        result = run({"co1": "ch"}, {}, settings=str(tmp_path / "nothing.json"))
+        assert result["failed"]
+        assert "No core answers" in result["msg"]
+
+    def test_check_mode_on_a_new_host(self, run: Callable[..., Any], tmp_path: Path) -> None:
+        """Cores that would have been set up count."""
+        result = run({"co1": "ch"}, {}, settings=str(tmp_path / "nothing.json"), _ansible_check_mode=True)
+        assert result["cores"] == ["co1"]
