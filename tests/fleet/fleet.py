@@ -4,6 +4,7 @@ Usage: fleet.py up|down|env|list [INVENTORY] [--limit HOST ...]
 
 `up` makes what is missing and leaves the rest alone; `down` removes it; `env` prints what a shell must export so that
 Ansible reaches the hosts; `list` shows them. `down` and `list` without an inventory mean every fleet of this checkout.
+All fleets of a checkout are opened by one key pair, so `env` needs no inventory.
 """
 
 from __future__ import annotations
@@ -34,6 +35,12 @@ from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CACHE = CHECKOUT / ".cache"
+#: The key pair that opens every test host of this checkout, and the hosts' own keys.
+FLEET = CACHE / "fleet"
+KEY = FLEET / "id_ed25519"
+KNOWN_HOSTS = FLEET / "known_hosts"
+#: Where SSH keeps open connections, followed by the address; a socket's path has to be short.
+CONTROL = "~/.ansible/cp/fleet-"
 #: What may be shared between checkouts, because its name says what is in it.
 USER_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pryv-fleet"
 IMAGE_TREE = Path(__file__).resolve().parent / "image"
@@ -377,26 +384,6 @@ class Fleet:
         return f"{self.name}-{hashlib.sha256(str(self.inventory).encode()).hexdigest()[:6]}"
 
     @property
-    def folder(self) -> Path:
-        """Its keys and known hosts."""
-        return CACHE / "fleet" / self.name
-
-    @property
-    def key(self) -> Path:
-        """The private key that opens its hosts."""
-        return self.folder / "id_ed25519"
-
-    @property
-    def known_hosts(self) -> Path:
-        """The hosts' keys, as SSH wants them."""
-        return self.folder / "known_hosts"
-
-    @property
-    def control(self) -> Path:
-        """Where SSH keeps connections open; short, because a socket's path may not be long."""
-        return Path(tempfile.gettempdir()) / f"fleet-{os.getuid()}-{self.prefix[-6:]}"
-
-    @property
     def labels(self) -> list[str]:
         """What Docker notes on all that belongs to it."""
         return ["--label", f"pryv.fleet={self.prefix}", "--label", f"pryv.checkout={CHECKOUT}"]
@@ -442,14 +429,18 @@ class Fleet:
             list(pool.map(await_ssh, hosts))
         report(f"{self.name}: {len(hosts)} hosts up, {len(made)} of them new, in {time.monotonic() - start:.0f} s")
 
+    def _host_key(self, host: Host) -> Path:
+        return FLEET / "hosts" / self.container(host)
+
     def _make_keys(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        make_key(self.key, self.name)
-        lines = []
-        for host in self.hosts:
-            public = make_key(self.folder / f"host_{host.name}", host.name).split()
-            lines.append(f"{','.join([host.name, *map(str, host.addresses)])} {public[0]} {public[1]}\n")
-        self.known_hosts.write_text("".join(lines))
+        with locked(FLEET / "lock"):
+            make_key(KEY, "ops")
+            known = KNOWN_HOSTS.read_text().splitlines(keepends=True) if KNOWN_HOSTS.exists() else []
+            for host in self.hosts:
+                kind, key, *_ = make_key(self._host_key(host), host.name).split()
+                known = [line for line in known if line.split(",")[0] != host.address]
+                known.append(f"{','.join(map(str, host.addresses))},{host.name}.{self.name} {kind} {key}\n")
+            KNOWN_HOSTS.write_text("".join(known))
 
     def _make_networks(self) -> None:
         existing = json.loads(docker("network", "inspect", *docker("network", "ls", "--quiet").split()))
@@ -511,13 +502,13 @@ class Fleet:
 
     def _files(self, host: Host) -> bytes:
         """The files that are a host's own, as a tar archive."""
-        key = self.folder / f"host_{host.name}"
+        key = self._host_key(host)
         further = [(address, network) for network, own in host.networks.items() for address in own[1:]]
         files = {
             "etc/ssh/ssh_host_ed25519_key": (key.read_bytes(), 0o600, 0),
             "etc/ssh/ssh_host_ed25519_key.pub": (key.with_suffix(".pub").read_bytes(), 0o644, 0),
             "etc/fleet-addresses": ("".join(f"{a}/{n.prefixlen} {n}\n" for a, n in further).encode(), 0o644, 0),
-            "home/ops/.ssh/authorized_keys": (self.key.with_suffix(".pub").read_bytes(), 0o600, 1000),
+            "home/ops/.ssh/authorized_keys": (KEY.with_suffix(".pub").read_bytes(), 0o600, 1000),
         }
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as archive:
@@ -553,26 +544,21 @@ class Fleet:
         Args:
             limit: Names of hosts; all when empty.
         """
-        close_connections(self.control)
         if limit:
-            docker("rm", "--force", "--volumes", *(self.container(host) for host in self.selected(limit)), check=False)
+            remove([self.container(host) for host in self.selected(limit)], [])
         else:
-            remove(f"pryv.fleet={self.prefix}")
+            remove_labelled(f"pryv.fleet={self.prefix}")
 
-    # Env
 
-    def env(self) -> dict[str, str]:
-        """What Ansible has to know to reach the hosts."""
-        self.control.mkdir(mode=0o700, exist_ok=True)
-        variables = {
-            "ANSIBLE_PRIVATE_KEY_FILE": str(self.key),
-            "ANSIBLE_SSH_COMMON_ARGS": f"-o UserKnownHostsFile={self.known_hosts} -o StrictHostKeyChecking=yes",
-            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.control),
-        }
-        password = CACHE / "vault-password"
-        if password.exists():
-            variables["ANSIBLE_VAULT_PASSWORD_FILE"] = str(password)
-        return variables
+def environment() -> dict[str, str]:
+    """What Ansible has to know to reach the test hosts of this checkout; molecule's base config says the same."""
+    return {
+        "ANSIBLE_PRIVATE_KEY_FILE": str(KEY),
+        "ANSIBLE_SSH_COMMON_ARGS": f"-o UserKnownHostsFile={KNOWN_HOSTS} -o StrictHostKeyChecking=yes",
+        # Named by address, so that connections to hosts that go can be ended.
+        "ANSIBLE_SSH_CONTROL_PATH": f"{CONTROL}%%h",
+        "ANSIBLE_VAULT_PASSWORD_FILE": str(Path(__file__).with_name("vault-password")),
+    }
 
 
 def isolation() -> list[str]:
@@ -614,27 +600,37 @@ def in_the_way(network: ipaddress.IPv4Network, other: Mapping[str, Any]) -> str:
     )
 
 
-def remove(label: str) -> None:
-    """Removes all containers and networks with a label."""
+def remove_labelled(label: str) -> None:
+    """Removes all containers and networks with a label.
+
+    Args:
+        label: A Docker label, as `name=value`.
+    """
     containers = docker("ps", "--all", "--quiet", "--filter", f"label={label}").split()
-    if containers:
-        docker("rm", "--force", "--volumes", *containers)
     networks = docker("network", "ls", "--quiet", "--filter", f"label={label}").split()
+    remove(containers, networks)
+
+
+def remove(containers: Sequence[str], networks: Sequence[str]) -> None:
+    """Removes test hosts, their data and their networks.
+
+    SSH's open connections to them end, too: the next host at an address is another one.
+    """
+    if containers:
+        form = '{{index .Config.Labels "pryv.addresses"}}'
+        for address in docker("container", "inspect", "--format", form, *containers, check=False).split():
+            control = Path(f"{CONTROL}{address}").expanduser()
+            if control.exists():
+                run(["ssh", "-O", "exit", "-o", f"ControlPath={control}", address], check=False)
+        docker("rm", "--force", "--volumes", *containers)
     if networks:
         docker("network", "rm", *networks)
-
-
-def close_connections(control: Path) -> None:
-    """Ends SSH's open connections to hosts that are about to go: a later host at the same address is another one."""
-    if control.is_dir():
-        for path in control.iterdir():
-            run(["ssh", "-O", "exit", "-o", f"ControlPath={path}", "-"], check=False)
-        shutil.rmtree(control)
 
 
 def make_key(path: Path, comment: str) -> str:
     """Makes a key pair unless it is there, and returns its public half."""
     if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)])
     return path.with_suffix(".pub").read_text()
 
@@ -676,11 +672,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     for command, described in (
         ("up", "make the hosts that are missing, and wait for them"),
         ("down", "remove hosts and networks; without an inventory, all of this checkout's"),
-        ("env", "print what a shell must export for Ansible to reach the hosts"),
+        ("env", "print what a shell must export for Ansible to reach the hosts of any fleet"),
         ("list", "show hosts; without an inventory, all of this checkout's"),
     ):
         sub = commands.add_parser(command, help=described, description=described)
-        sub.add_argument("inventory", type=Path, nargs="?" if command in {"down", "list"} else None)
+        sub.add_argument("inventory", type=Path, nargs=None if command == "up" else "?")
         if command in {"up", "down"}:
             sub.add_argument("--limit", nargs="+", default=[], metavar="HOST", help="only these hosts")
         if command == "up":
@@ -692,23 +688,16 @@ def main() -> int:
     """Does what the command line asks."""
     options = parse()
     try:
-        if options.inventory is None:
-            ours = f"pryv.checkout={CHECKOUT}"
-            if options.command == "down":
-                remove(ours)
-            else:
-                show(ours)
-            return 0
-        fleet = Fleet(options.inventory)
-        if options.command == "up":
-            fleet.up(options.suite, options.limit)
-        elif options.command == "down":
-            fleet.down(options.limit)
-        elif options.command == "env":
-            for name, value in fleet.env().items():
+        if options.command == "env":
+            for name, value in environment().items():
                 print(f"export {name}={shlex.quote(value)}")
+        elif options.command == "up":
+            Fleet(options.inventory).up(options.suite, options.limit)
+        elif options.command == "down" and options.inventory:
+            Fleet(options.inventory).down(options.limit)
         else:
-            show(f"pryv.fleet={fleet.prefix}")
+            prefix = f"fleet={Fleet(options.inventory).prefix}" if options.inventory else f"checkout={CHECKOUT}"
+            (remove_labelled if options.command == "down" else show)(f"pryv.{prefix}")
     except FleetError as error:
         print(f"fleet: {error}", file=sys.stderr)
         return 1
