@@ -28,7 +28,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -366,12 +366,15 @@ class Fleet:
     """
 
     inventory: Path
-    hosts: list[Host] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Reads the inventory."""
+        """Makes the path absolute, wherever it was given from."""
         self.inventory = self.inventory.resolve()
-        self.hosts = read_inventory(self.inventory)
+
+    @cached_property
+    def hosts(self) -> list[Host]:
+        """Its hosts, in the order of their names."""
+        return read_inventory(self.inventory)
 
     @property
     def name(self) -> str:

@@ -1,0 +1,54 @@
+"""The driver of all checks counts what it ran, and does not call a failure a success."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests import run
+
+REPORT = '<testsuites><testsuite name="pytest" errors="1" failures="2" skipped="3" tests="10"></testsuite></testsuites>'
+
+
+@pytest.fixture(autouse=True)
+def _results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "RESULTS", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("script", "counts", "passed", "failed"),
+    [
+        ("true", True, 1, 0),
+        ("false", True, 0, 1),
+        # pytest that does not even start fails by itself.
+        ("false", False, 0, 1),
+        ("true", False, 0, 0),
+        # Items count beside the scenario that they are in, and instead of a step that is nothing but items.
+        ("echo '{report}' >$REPORT; false", True, 4, 4),
+        ("echo '{report}' >$REPORT; false", False, 4, 3),
+    ],
+)
+def test_counting(script: str, *, counts: bool, passed: int, failed: int) -> None:
+    script = script.replace("{report}", REPORT).replace("$REPORT", "${PYTEST_ADDOPTS#*=}")
+    assert run.run(run.Step("step", ["sh", "-c", script], counts=counts)) == run.Result(passed, failed)
+
+
+def test_output_of_a_failed_step_is_shown_and_of_a_good_one_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    run.run(run.Step("good", ["echo", "all is well"]))
+    run.run(run.Step("bad", ["sh", "-c", "echo 'this is why' >&2; exit 3"]))
+    shown = capsys.readouterr().out
+    assert "this is why" in shown
+    assert "all is well" not in shown
+    assert (run.RESULTS / "good.log").read_text() == "all is well\n"
+
+
+def test_step_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "STEP_SECONDS", 0.2)
+    assert run.run(run.Step("slow", ["sleep", "60"])) == run.Result(0, 1)
+
+
+def test_every_scenario_is_a_step() -> None:
+    names = [step.name for step in run.steps(fast=False)]
+    assert {"development", "poc", "load", "privacy"} <= set(names)
+    assert not {"development", "poc"} & {step.name for step in run.steps(fast=True)}
