@@ -298,7 +298,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     def run_it(zones: dict[str, str], users: dict[str, str], **arguments: Any) -> dict[str, Any]:
         cores = {name: {"zone": zone, "address": "127.0.0.1", "accepts_users": True} for name, zone in zones.items()}
         said: list[str] = []
-        monkeypatch.setattr(registry_cores.AnsibleModule, "warn", lambda _module, text: said.append(text))
+        monkeypatch.setattr("ansible.module_utils.basic.AnsibleModule.warn", lambda _module, text: said.append(text))
         with redis("secret", users) as port:
             given = {"domain": DOMAIN, "cores": cores, "settings": str(settings), "redis_port": port} | arguments
             with patch_module_args(given | {"ca": str(tmp_path / "ca.pem")}), pytest.raises(SystemExit):
