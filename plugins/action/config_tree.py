@@ -16,6 +16,8 @@ from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
 
 TEMPLATE_SUFFIX = ".j2"
+END_MARK = "\0"
+MANAGED = "Made by Ansible; what is changed here is lost."
 INTERNAL = {"name", "payload"}
 
 
@@ -94,9 +96,9 @@ class Renderer:
                 )
             for target in covered:
                 del self._sources[target]
-        search = [str(folder.parent), *task_vars.get("ansible_search_path", [])]
         self._templar = action._templar.copy_with_new_env(
-            searchpath=search, available_variables={**task_vars, "tree_digest": self.digest}
+            searchpath=[str(folder.parent), *task_vars.get("ansible_search_path", [])],
+            available_variables={"ansible_managed": MANAGED, **task_vars, "tree_digest": self.digest},
         )
         self._done: dict[str, bytes] = {}
         self._doing: list[str] = []
@@ -124,7 +126,7 @@ class Renderer:
 
     def _under(self, path: str) -> list[str]:
         folder = path.rstrip("/") + "/"
-        return [target for target in self._sources if target == path or target.startswith(folder)]
+        return sorted(target for target in self._sources if target == path or target.startswith(folder))
 
     def _render(self, target: str) -> bytes:
         if target in self._done:
@@ -142,16 +144,16 @@ class Renderer:
         return self._done[target]
 
     def _template(self, source: Path) -> bytes:
+        template = self._loader.get_text_file_contents(os.fspath(source))
         try:
+            # The end mark makes the result text, even that of a template which is a single expression.
             text = self._templar.template(
-                trust_as_template(self._loader.get_text_file_contents(os.fspath(source))),
+                trust_as_template(template + END_MARK),
                 escape_backslashes=False,
                 overrides={"trim_blocks": True, "lstrip_blocks": True},
-            )
+            ).removesuffix(END_MARK)
         except AnsibleError as error:
             raise AnsibleActionFail(f"config_tree: {source}: {error.message}") from error
-        if not isinstance(text, str):
-            raise AnsibleActionFail(
-                f"config_tree: {source} makes a {type(text).__name__} instead of text: end it with a newline"
-            )
-        return text.encode()
+        if template.endswith("\n") and text and not text.endswith("\n"):
+            text += "\n"  # a block at the very end took it
+        return str(text).encode()

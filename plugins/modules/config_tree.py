@@ -37,7 +37,8 @@ options:
       - The folder, in the role's C(templates), whose paths are the target's paths. Used on the controller.
       - Files ending in C(.j2) are templates and lose the suffix; C(trim_blocks) and C(lstrip_blocks) are on. All others
         are copied as they are.
-      - In templates, C(tree_digest(path)) is the SHA-256 of everything the tree puts at or under a path.
+      - In templates, C(tree_digest(path)) is the SHA-256 of everything the tree puts at or under a path, and
+        C(ansible_managed) a line for the head of a file.
     type: str
     default: root
   exclude:
