@@ -11,14 +11,14 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
 
 TEMPLATE_SUFFIX = ".j2"
 END_MARK = "\0"
 MANAGED = "Made by Ansible; what is changed here is lost."
-INTERNAL = {"name", "payload"}
+INTERNAL = {"confirm", "name", "payload"}
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -51,6 +51,21 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         arguments["name"] = re.sub(r"[^\w.-]+", "-", f"{role.get_name() if role else 'playbook'}-{src}")
         arguments["payload"] = base64.b64encode(zlib.compress(content.encode())).decode()
         result.update(self._execute_module(module_name="config_tree", module_args=arguments, task_vars=task_vars))
+        if result.get("unconfirmed") and not result.get("failed"):
+            # Only a connection made after the change proves that the next one will be possible, too.
+            self._connection.reset()
+            try:
+                confirmation = self._execute_module(
+                    module_name="config_tree", module_args={**arguments, "confirm": True}, task_vars=task_vars
+                )
+            except AnsibleConnectionFailure as error:
+                raise AnsibleConnectionFailure(
+                    f"No new connection since {', '.join(result['changed_paths'])} changed; within "
+                    f"{arguments['confirm_within']} seconds the host puts the old files back: {error.message}"
+                ) from error
+            if confirmation.get("failed"):
+                return {**result, **confirmation}
+            result["unconfirmed"] = False
         return result
 
 

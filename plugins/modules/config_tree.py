@@ -14,6 +14,7 @@ import pwd
 import re
 import shlex
 import stat
+import tarfile
 import typing as t
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -118,8 +119,23 @@ options:
         description: The command.
         type: str
         required: true
+      undo:
+        description:
+          - For O(confirm_within), what to run instead when the command fails on the old files, because there were none.
+        type: str
+  confirm_within:
+    description:
+      - For changes that could lock the operator out. After the commands of O(on_change), the controller connects anew.
+        If it has not succeeded within so many seconds, the host puts the old files back and runs the commands again.
+      - V(0) for changes that need no confirmation.
+    type: int
+    default: 0
+  confirm:
+    description: Confirms the changes that wait for it; made by the action plugin, over the new connection.
+    type: bool
+    default: false
   state_directory:
-    description: Where the marker of an unfinished run is kept.
+    description: Where the marker of an unfinished run is kept, and what undoes an unconfirmed one.
     type: path
     default: /var/lib/pryv/config_tree
   name:
@@ -181,6 +197,10 @@ actions:
       type: int
 resumed:
   description: Whether an earlier run was interrupted, so that this one took its changes up.
+  returned: always
+  type: bool
+unconfirmed:
+  description: Whether the changes undo themselves unless they are confirmed.
   returned: always
   type: bool
 """
@@ -289,6 +309,7 @@ class Rule:
 
     path: str
     command: str
+    undo: str | None = None
 
 
 @dataclass
@@ -618,6 +639,79 @@ class Marker:
             sync_folder(str(Path(self.file).parent))
 
 
+class Provision:
+    """What puts the old files back unless the changes are confirmed in time."""
+
+    def __init__(self, module: AnsibleModule, folder: str, name: str) -> None:
+        """Name the files and the timer.
+
+        Args:
+            module: The module, to run commands.
+            folder: The state directory.
+            name: The tree's name.
+        """
+        self.module = module
+        self.unit = f"config_tree-{name}-undo"
+        self.archive, self.script = f"{folder}/{name}.undo.tar", f"{folder}/{name}.undo"
+
+    @property
+    def pending(self) -> bool:
+        """Whether changes wait for their confirmation."""
+        return Path(self.script).exists()
+
+    def arm(self, changes: list[Change], rules: list[Rule], commands: list[str], marker: str, seconds: int) -> None:
+        """Keep the old files and start the timer, before anything is replaced.
+
+        Args:
+            changes: What is about to be made.
+            rules: All actions, for what undoes them.
+            commands: The actions that are due.
+            marker: File of the marker, to be removed with the changes.
+            seconds: Time until the changes undo themselves.
+        """
+        with tarfile.open(self.archive, "w") as archive:
+            Path(self.archive).chmod(0o600)
+            for change in changes:
+                if change.before is not None:
+                    archive.add(change.path.rstrip("/"), recursive=False)
+        made = [change.path for change in changes if change.before is None]
+        undo = {rule.command: rule.undo for rule in rules}
+        lines = [
+            "#!/bin/sh",
+            f"tar --extract --preserve-permissions --numeric-owner --file {shlex.quote(self.archive)} --directory /",
+            *(f"rm -f {shlex.quote(path)}" for path in made if not path.endswith("/")),
+            *(f"{command} || {undo.get(command) or 'true'}" for command in commands),
+            f"rm -f {' '.join(map(shlex.quote, (marker, self.archive, self.script)))}",
+        ]
+        write(self.script, "\n".join([*lines, ""]).encode(), os.geteuid(), os.getegid(), 0o700)
+        timer = (
+            f"systemd-run --quiet --collect --unit={self.unit} --on-active={seconds}s --timer-property=AccuracySec=1"
+        )
+        code, output = run(self.module, f"{timer} /bin/sh {shlex.quote(self.script)}")
+        if code != 0:
+            self.forget()
+            raise TreeError(f"nothing can undo the change if it goes wrong, so nothing was replaced: {output.strip()}")
+
+    def confirm(self) -> None:
+        """Keep the changes.
+
+        Raises:
+            TreeError: They have been undone already.
+        """
+        code, output = run(self.module, f"systemctl stop {self.unit}.timer")
+        if not self.pending:
+            raise TreeError("the changes were not confirmed in time, and the old files are back")
+        if code != 0:
+            raise TreeError(f"the timer that undoes the changes cannot be stopped: {output.strip()}")
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what would undo the changes."""
+        for path in (self.script, self.archive):
+            with contextlib.suppress(FileNotFoundError):
+                Path(path).unlink()
+
+
 def temporary(path: str) -> str:
     """Name of a file's successor until it is renamed: hidden, and with a suffix that no service reads."""
     return str(Path(path).with_name(f".{Path(path).name}{TEMPORARY_SUFFIX}"))
@@ -710,6 +804,11 @@ def make(module: AnsibleModule) -> dict[str, t.Any]:
     }
     validators, actions = ([Rule(**rule) for rule in parameters[key]] for key in ("validate", "on_change"))
     marker = Marker(parameters["state_directory"], parameters["name"])
+    provision = Provision(module, parameters["state_directory"], parameters["name"])
+    if parameters["confirm"]:
+        provision.confirm()
+        marker.remove()
+        return {"changed": True}
     tree = Tree(files, parameters["owns"], parameters["attributes"], module.check_mode, set(marker.temporaries))
     tree.compare()
     paths = [change.path for change in tree.changes]
@@ -721,6 +820,7 @@ def make(module: AnsibleModule) -> dict[str, t.Any]:
         "validated": [],
         "actions": [{"command": command} for command in commands],
         "resumed": resumed,
+        "unconfirmed": False,
     }
     if module._diff:
         result["diff"] = [describe(change) for change in tree.changes]
@@ -749,6 +849,8 @@ def make(module: AnsibleModule) -> dict[str, t.Any]:
                 if not change.is_folder and change.attributes and change.replaces
             ],
         )
+        if parameters["confirm_within"] and not provision.pending:
+            provision.arm(tree.changes, actions, commands, marker.file, parameters["confirm_within"])
         place(tree.changes)
     for action in result["actions"]:
         action["rc"], output = run(module, action["command"])
@@ -758,7 +860,9 @@ def make(module: AnsibleModule) -> dict[str, t.Any]:
                 f"(exit code {action['rc']}): {tree.mask(output)}\n"
                 "The next run tries it again."
             )
-    marker.remove()
+    result["unconfirmed"] = provision.pending
+    if not provision.pending:
+        marker.remove()
     return result
 
 
@@ -779,7 +883,14 @@ def main() -> None:
             "owns": {"type": "list", "elements": "str", "default": []},
             "attributes": {"type": "list", "elements": "dict", "default": [], "options": attributes},
             "validate": {"type": "list", "elements": "dict", "default": [], "options": rule},
-            "on_change": {"type": "list", "elements": "dict", "default": [], "options": rule},
+            "on_change": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {**rule, "undo": {"type": "str"}},
+            },
+            "confirm_within": {"type": "int", "default": 0},
+            "confirm": {"type": "bool", "default": False},
             "state_directory": {"type": "path", "default": "/var/lib/pryv/config_tree"},
             "name": {"type": "str"},
             "payload": {"type": "str", "no_log": True},
