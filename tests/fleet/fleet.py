@@ -233,6 +233,7 @@ def read_inventory(inventory: Path) -> list[Host]:
 # --- The image -------------------------------------------------------------------------------------------------------
 
 
+@cache
 def controller_archives() -> dict[str, str]:
     """Where this machine gets packages, by apt's label (`Debian`, `Debian-Security`, `Ubuntu`)."""
     listed = run(["apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages"], check=False)
@@ -240,6 +241,7 @@ def controller_archives() -> dict[str, str]:
     return {pair[0]: pair[1].rstrip("/") for pair in pairs if len(pair) == 2}
 
 
+@cache
 def apt_options() -> list[str]:
     """How this machine reaches its archives, for the test hosts to do the same."""
     dump = run(["apt-config", "dump"])
