@@ -1,0 +1,168 @@
+"""Stands in for mfa, mail, the static pages and the databases."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+from typing import Any, NoReturn
+
+from . import config as c
+from .client import request
+from .process import StartError, say
+from .registry import username
+from .web import Request, Response, serve
+
+MFA = {
+    "http.ip": c.TEXT,
+    "http.port": c.PORT,
+    "core.url": c.URL,
+    "sms.mode": c.TEXT,
+    "sms.endpoints": c.MAP,
+    "sessions.ttlSeconds": c.NUMBER,
+}
+MAIL = {
+    "logs.file.path": c.TEXT,
+    "email.message.from.name": c.TEXT,
+    "email.message.from.address": c.TEXT,
+    "http.ip": c.TEXT,
+    "http.port": c.PORT,
+    "http.auth": c.SECRET,
+    "smtp.host": c.TEXT,
+    "smtp.port": c.PORT,
+    "smtp.auth": c.optional(c.MAP),
+    "sendmail.active": c.FLAG,
+    "templates.root": c.TEXT,
+    "templates.defaultLang": c.TEXT,
+}
+MONGODB = {"net.bindIp": c.TEXT, "storage.dbPath": c.TEXT, "systemLog.path": c.TEXT}
+
+
+def run_mfa(conf: Path) -> None:
+    """Starts mfa, which logs users in at core.
+
+    Args:
+        conf: Folder of its configuration.
+    """
+    config = c.load(conf / "mfa.yml")
+    c.check(config, MFA)
+
+    def answer(request_: Request) -> Response:
+        name = username(request_.host.split(".")[0])
+        if (request_.method, request_.path) != ("POST", "/login") or name is None:
+            return Response(404, {"error": {"id": "unknown-resource", "message": "Unknown resource"}})
+        status, body = request("POST", f"{config['core']['url'].rstrip('/')}/{name}/auth/login", request_.json)
+        return Response(status, body)
+
+    serve("mfa", config["http"]["ip"], [int(config["http"]["port"])], answer)
+
+
+def run_mail(conf: Path) -> None:
+    """Starts mail, which says what it would send.
+
+    Args:
+        conf: Folder of its configuration.
+    """
+    config = c.load(conf / "mail.json")
+    c.check(config, MAIL)
+    templates = Path(config["templates"]["root"])
+
+    def answer(request_: Request) -> Response:
+        if request_.path == "/system/status":
+            return Response(200, {"status": "ok"})
+        parts = request_.path.strip("/").split("/")
+        if request_.method != "POST" or len(parts) != 3 or parts[0] != "sendmail":
+            return Response(404, {"error": "not found"})
+        body = request_.json
+        if body.get("key") != config["http"]["auth"]:
+            return Response(403, {"error": "Authorization key is missing or invalid."})
+        recipient: Any = body.get("to")
+        if (
+            not isinstance(body.get("substitutions"), dict)
+            or not isinstance(recipient, dict)
+            or not recipient.get("email")
+        ):
+            return Response(400, {"error": "Missing substitution variables or recipient."})
+        template, language = parts[1:]
+        found = [
+            lang for lang in (language, config["templates"]["defaultLang"]) if (templates / template / lang).is_dir()
+        ]
+        if not found:
+            return Response(404, {"error": f"No template {template} below {templates}"})
+        say(f"Email sent: {template}/{found[0]} to {recipient['email']} through {config['smtp']['host']}")
+        return Response(200, {"accepted": [recipient["email"]]})
+
+    serve("mail", config["http"]["ip"], [int(config["http"]["port"])], answer)
+
+
+def run_pages(name: str) -> None:
+    """Starts a container of static pages.
+
+    Args:
+        name: What the page calls itself.
+    """
+    page = f"<!doctype html><html lang=en><title>{name}</title><h1>{name}</h1></html>\n".encode()
+
+    def answer(request_: Request) -> Response:
+        if request_.method not in ("GET", "HEAD"):
+            return Response(405, "405 Not Allowed\n")
+        return Response(200, page, {"Content-Type": "text/html"})
+
+    serve(name, "", [80], answer)
+
+
+def run_mongodb(conf: Path) -> None:
+    """Starts what others wait for: a port that opens once the data directory can be written to.
+
+    Args:
+        conf: Folder of its configuration.
+    """
+    config = c.load(conf / "mongodb.yml")
+    c.check(config, MONGODB)
+    _touch(Path(config["storage"]["dbPath"]) / "mongod.lock")
+    listener = socket.create_server((config["net"]["bindIp"], 27017))
+    threading.Thread(target=_accept, args=(listener,), daemon=True).start()
+    say("mongodb listens on 27017")
+
+
+def _accept(listener: socket.socket) -> None:
+    while True:
+        listener.accept()[0].close()
+
+
+def run_influxdb() -> None:
+    """Starts influxdb, which keeps each series in a file."""
+    folder = Path("/var/lib/influxdb")
+    _touch(folder / ".writable")
+
+    def answer(request_: Request) -> Response:
+        if request_.path == "/ping":
+            return Response(204)
+        database, event = request_.query.get("db", ""), request_.query.get("event", "")
+        if request_.path != "/series" or not (database.replace(".", "").replace("-", "") + event).isalnum():
+            return Response(404, {"error": "not found"})
+        path = folder / f"{database}-{event}.json"
+        if request_.method == "POST":
+            path.write_bytes(request_.body)
+            return Response(200, {})
+        return Response(200, path.read_bytes() if path.exists() else b"{}", {"Content-Type": "application/json"})
+
+    serve("influxdb", "", [8086], answer)
+
+
+def run_redis(conf: Path) -> NoReturn:
+    """Becomes Debian's Redis.
+
+    Args:
+        conf: Folder of its configuration.
+    """
+    # The image has no locales, and Redis does not start in one that is missing.
+    os.execve("/usr/bin/redis-server", ["redis-server", str(conf / "redis.conf")], {"LC_ALL": "C"})
+
+
+def _touch(path: Path) -> None:
+    try:
+        path.touch()
+    except OSError as error:
+        raise StartError(f"{path.parent} must be writable by uid {os.geteuid()}: {error}") from error

@@ -1,0 +1,262 @@
+"""What register and dns have in common: their configuration and their users in Redis.
+
+Both real services are one program, pryv/service-register, with two configurations.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from . import config as c
+from .process import die, say
+from .redis import Redis, RedisError
+
+KINDS = {
+    "domain": c.TEXT,
+    "service.serial": c.TEXT,
+    "service.name": c.TEXT,
+    "service.support": c.TEXT,
+    "service.terms": c.TEXT,
+    "service.register": c.URL,
+    "service.access": c.URL,
+    "service.api": c.URL,
+    "service.home": c.URL,
+    "service.eventTypes": c.URL,
+    "service.assets": c.optional(c.MAP),
+    "server.port": c.PORT,
+    "auth.coreSystemKey": c.SECRET,
+    "auth.authorizedKeys": c.MAP,
+    "dns.port": c.PORT,
+    "dns.ip": c.ADDRESS,
+    "dns.name": c.TEXT,
+    "dns.domain": c.TEXT,
+    "dns.domains": c.LIST,
+    "dns.staticDataInDomain": c.MAP,
+    "dns.customEntries": c.optional(c.MAP),
+    "dns.mail": c.optional(c.LIST),
+    "dns.domain_A": c.ADDRESS,
+    "dns.nameserver": c.LIST,
+    "dns.rootTXT.description": c.LIST,
+    "net.hostings": c.optional(c.MAP),
+    "net.aahostings": c.optional(c.MAP),
+    "net.aaservers": c.optional(c.MAP),
+    "net.providers": c.optional(c.MAP),
+    "redis.host": c.TEXT,
+    "redis.port": c.PORT,
+    "redis.password": c.optional(c.TEXT),
+    "reporting.templateVersion": c.TEXT,
+}
+
+_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]+(?<!-)(\.(?!-)[A-Za-z0-9-]+(?<!-))*")
+_HOSTING_URL = re.compile(r"https?://[a-zA-Z0-9.-]+")
+_USERNAME = re.compile(r"[a-z0-9][a-z0-9-]{3,58}[a-z0-9]")
+# What a hosting is called when the configuration does not describe its provider.
+_PROVIDER = {
+    "url": "https://hostingprovider.com",
+    "name": "Hosting provider name",
+    "description": "Hosting provider slogan",
+    "localizedDescription": {},
+}
+
+
+def username(text: str) -> str | None:
+    """A user name as stored, or None when it can be none: 5 to 60 letters, digits and inner hyphens."""
+    name = text.strip().lower()
+    return name if _USERNAME.fullmatch(name) else None
+
+
+def prepare(config: c.Config) -> None:
+    """Checks a configuration and adds what follows from it, as the real program does before anything else.
+
+    `net.hostings` becomes `net.aahostings` (what clients see) and `net.aaservers` (cores by hosting), and each core a
+    name in `dns.staticDataInDomain`, as do the `dns.customEntries`.
+
+    Args:
+        config: Changed in place.
+
+    Raises:
+        ConfigError: The real program would not start, or not work.
+    """
+    c.check(config, KINDS)
+    dns, net = config["dns"], config["net"]
+    dns["staticDataInDomain"] = {**dns["staticDataInDomain"], **(dns.get("customEntries") or {})}
+    if net.get("hostings") is not None:
+        _translate_hostings(config)
+    _check_mail(dns.get("mail") or [])
+    _check_hostings(net)
+    _check_invitations(config.get("invitationTokens"))
+    for key, value in config["auth"]["authorizedKeys"].items():
+        if not isinstance(value, dict) or not isinstance(value.get("roles"), list):
+            raise c.ConfigError(f"auth.authorizedKeys.{key[:2]}….roles must be a list")
+    for path in ("access", "api", "register"):
+        config["service"][path] = config["service"][path].rstrip("/") + "/"
+
+
+def _translate_hostings(config: c.Config) -> None:
+    dns, net = config["dns"], config["net"]
+    providers = net.get("providers") or {}
+    servers: dict[str, list[dict[str, str]]] = {}
+    for hosting, cores in net["hostings"].items():
+        for core, entry in cores.items():
+            url = f"http://{core}:{entry['port']}/" if entry.get("port") else f"https://{core}.{dns['domain']}/"
+            servers.setdefault(hosting, []).append({"base_url": url, "authorization": config["auth"]["coreSystemKey"]})
+            dns["staticDataInDomain"][core] = entry
+    hostings = {hosting: dict(providers.get(hosting) or _PROVIDER) for hosting in net["hostings"]}
+    zone = {"name": "Zone 1", "localizedName": {"fr": "Zone 1"}, "hostings": hostings}
+    region = {"name": "Region 1", "localizedName": {"fr": "Region 1"}, "zones": {"zone1": zone}}
+    net["aaservers"], net["aahostings"] = servers, {"regions": {"region1": region}}
+
+
+def _check_mail(entries: list[Any]) -> None:
+    for entry in entries:
+        if not isinstance(entry.get("name"), str) or not _HOST_NAME.fullmatch(entry["name"]):
+            raise c.ConfigError(f"dns.mail: 'name' must be a host name, not {entry.get('name')!r}")
+        if entry.get("ip") is not None and not c.ADDRESS.accepts(entry["ip"]):
+            raise c.ConfigError(f"dns.mail: 'ip' must be an IPv4 address, not {entry['ip']!r}")
+        if not c.NUMBER.accepts(entry.get("priority")):
+            raise c.ConfigError(f"dns.mail: 'priority' must be a number, not {entry.get('priority')!r}")
+
+
+def _check_hostings(net: Mapping[str, Any]) -> None:
+    regions = (net.get("aahostings") or {}).get("regions")
+    if regions is None:
+        raise c.ConfigError("net.hostings is missing; it must be a mapping")
+    for hosting, provider in hostings_of(net):
+        if not isinstance(provider.get("url"), str) or not _HOSTING_URL.fullmatch(provider["url"]):
+            raise c.ConfigError(
+                f"net.providers.{hosting}.url must be http(s)://server.domain.tld, not {provider.get('url')!r}"
+            )
+        if hosting not in net["aaservers"]:
+            raise c.ConfigError(f"net.hostings.{hosting} has no core: GET /hostings would fail")
+    if not all(zone.get("hostings") for region in regions.values() for zone in region["zones"].values()):
+        raise c.ConfigError("net.hostings must have at least one hosting")
+
+
+def hostings_of(net: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Name and description of every hosting that clients see."""
+    return [
+        (name, hosting)
+        for region in net["aahostings"]["regions"].values()
+        for zone in region["zones"].values()
+        for name, hosting in zone["hostings"].items()
+    ]
+
+
+def _check_invitations(tokens: Any) -> None:
+    if tokens is None:
+        return
+    if not isinstance(tokens, list):
+        raise c.ConfigError("invitationTokens must be a list, or null to let everyone in")
+    for token in tokens:
+        if not isinstance(token, str) or not 5 <= len(token) <= 99:
+            raise c.ConfigError("each of invitationTokens must be a text of 5 to 99 characters")
+
+
+def least_populated(cores: list[dict[str, str]], users: Mapping[str, int]) -> dict[str, str] | None:
+    """The core for a new user: the one with the fewest, the first of several.
+
+    Args:
+        cores: The cores of one hosting, in the configuration's order.
+        users: Number of users by core's host name.
+
+    Returns:
+        The core, or None when the hosting has none.
+    """
+    return min(cores, key=lambda core: users.get(host_name(core), 0), default=None)
+
+
+def host_name(core: Mapping[str, str]) -> str:
+    """A core's name as stored with its users: `co1.DOMAIN`."""
+    return urlsplit(core["base_url"]).hostname or ""
+
+
+class Users:
+    """Users in Redis: `<name>:server`, `<name>:users` (a hash) and `<value>:<field>` for each unique field.
+
+    Args:
+        redis: Where they are.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        """Reads nothing yet."""
+        self.redis = redis
+
+    def server(self, name: str) -> str | None:
+        """Host name of a user's core."""
+        return self.redis.get(f"{name.lower()}:server")
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a user."""
+        return self.redis.exists(f"{name.lower()}:users")
+
+    def owner(self, field: str, value: str) -> str | None:
+        """The user who has a unique field's value."""
+        return self.redis.get(f"{value.lower()}:{field}")
+
+    def counts(self) -> dict[str, int]:
+        """Number of users by host name of their core."""
+        counts: dict[str, int] = {}
+        for key in self.redis.keys("*:server"):
+            server = self.redis.get(key)
+            if server is not None:
+                counts[server] = counts.get(server, 0) + 1
+        return counts
+
+    def store(self, name: str, server: str, fields: Mapping[str, Any], unique: Iterable[str]) -> None:
+        """Adds a user, or replaces one."""
+        name = name.lower()
+        attributes = {**fields, "username": name, "registeredTimestamp": int(time.time() * 1000)}
+        if attributes.get("email"):
+            attributes["email"] = attributes["email"].lower()
+        old_email = (self.redis.run("HGET", f"{name}:users", "email") or "").lower()
+        commands: list[list[Any]] = [
+            ["HMSET", f"{name}:users", *(word for pair in attributes.items() for word in pair)],
+            ["SET", f"{name}:server", server],
+        ]
+        if old_email and old_email != attributes.get("email"):
+            commands.append(["DEL", f"{old_email}:email"])
+        commands += [
+            ["SET", f"{str(attributes[field]).lower()}:{field}", name] for field in unique if attributes.get(field)
+        ]
+        self.redis.transaction(commands)
+
+    def remove(self, name: str) -> None:
+        """Removes a user and what reserves their unique fields."""
+        name = name.lower()
+        commands = [
+            ["DEL", f"{value.lower()}:{field}"]
+            for field, value in self.redis.hash(f"{name}:users").items()
+            if self.redis.get(f"{value}:{field}") == name
+        ]
+        self.redis.transaction([*commands, ["DEL", f"{name}:users"], ["DEL", f"{name}:server"]])
+
+
+def connect(config: Mapping[str, Any]) -> Users:
+    """Opens the users, and writes the test user that the real program writes at each start.
+
+    The real program ends when Redis refuses it (a wrong password), and also on a read-only replica unless NODE_OPTIONS
+    contains `--unhandled-rejections=warn`: there the refusal comes as an unhandled rejection.
+
+    Args:
+        config: A prepared configuration.
+
+    Returns:
+        The users.
+    """
+    settings = config["redis"]
+    users = Users(Redis(settings["host"], int(settings["port"]), settings.get("password")))
+    try:
+        users.redis.wait()
+        users.store("wactiv", config["dns"]["domain"], {"id": 0, "email": "wactiv@pryv.io"}, ["email"])
+    except RedisError as error:
+        if not str(error).startswith("READONLY") or "--unhandled-rejections=warn" not in os.environ.get(
+            "NODE_OPTIONS", ""
+        ):
+            die(f"DB not available: {error}")
+        say(f"DB not available: {error}")
+    return users
