@@ -117,6 +117,7 @@ BUSY_CPUS = 4
 DAYS_PER_YEAR = 365
 MB_PER_GB = 1000
 MANY_POINTS = 1000
+PLACEHOLDER = "CHANGE_ME"
 MANY_USERS = 100_000
 LONGEST_FORECAST = 240
 
@@ -182,6 +183,8 @@ def _read_number(value: object, where: str, field: Field, problems: list[Problem
         problem = f"{value!r} is not a number"
         if isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", value.strip(), re.IGNORECASE):
             problem += " but a text (remove the quotes)"
+        elif isinstance(value, str) and PLACEHOLDER in value:
+            problem = f"{value!r} waits to be filled in"
     elif number < field.minimum or (field.above and number == field.minimum):
         problem = f"{value!r} is too small"
     elif field.whole and number != number.to_integral_value():

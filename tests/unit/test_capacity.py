@@ -144,7 +144,7 @@ def test_other_limits(limits: dict[str, Any], changes: dict[str, Any], cores: in
         (("users",), [1], "not a number"),
         (("users",), math.nan, "not a number"),
         (("users",), math.inf, "not a number"),
-        (("users",), "CHANGE_ME", "not a number"),
+        (("users",), "CHANGE_ME", "waits to be filled in"),
         (("safety_margin",), 0.99, "too small"),
         (("users_growth_per_month",), -5, "too small"),
         (("storage_mb_per_second",), 0, "too small"),

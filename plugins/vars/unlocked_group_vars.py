@@ -1,0 +1,51 @@
+"""The variables of an inventory as Ansible reads them, except that a locked vault is passed over.
+
+Ansible stops at the first encrypted file when no vault password was given, even if nothing needs what is in it. With
+this plugin, what needs no secret runs without the password; what does need one says that the variable is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ansible.parsing.dataloader import DataLoader
+from ansible.parsing.vault import is_encrypted
+from ansible.plugins.vars.host_group_vars import VarsModule as HostGroupVars
+from ansible.utils.display import Display
+
+DOCUMENTATION = r"""
+name: unlocked_group_vars
+short_description: Variables of host_vars and group_vars, without those in a locked vault
+description:
+  - Does what P(ansible.builtin.host_group_vars#vars) does. When the run has no vault password at all, files that are
+    encrypted as a whole are left out with a warning, instead of ending the run.
+  - With a vault password nothing differs, a wrong one included.
+options:
+  stage:
+    ini:
+      - key: stage
+        section: vars_unlocked_group_vars
+    env:
+      - name: ANSIBLE_VARS_PLUGIN_STAGE
+extends_documentation_fragment:
+  - vars_plugin_staging
+"""
+
+
+class VarsModule(HostGroupVars):  # type: ignore[misc]  # Ansible ships no types
+    """Reads host_vars and group_vars beside the inventory."""
+
+    def load_found_files(self, loader: DataLoader, data: dict[str, Any], found_files: Iterable[str]) -> dict[str, Any]:
+        """Load the files over `data`, but for locked ones."""
+        readable = [found for found in found_files if loader._vault.secrets or not self._is_vault(found)]
+        result: dict[str, Any] = super().load_found_files(loader, data, readable)
+        return result
+
+    def _is_vault(self, found: str) -> bool:
+        with Path(found).open("rb") as file:
+            locked = bool(is_encrypted(file.readline()))
+        if locked:
+            Display().warning(f"{found} is locked (no vault password): its variables are not there")
+        return locked
