@@ -6,6 +6,7 @@ when the recipe changes, and the same recipe gives the same image IDs.
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import hashlib
 import io
@@ -13,7 +14,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -85,12 +85,18 @@ def build() -> Path:
     Returns:
         Path of the archive.
     """
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _build()
+
+
+def _build() -> Path:
     program = _layer((path, path.relative_to(HERE / "standin")) for path in sorted((HERE / "standin").glob("*.py")))
     recipe = hashlib.sha256(Path(__file__).read_bytes() + program.content).hexdigest()
     mark = CACHE / "images.recipe"
     if ARCHIVE.exists() and mark.exists() and mark.read_text(encoding="ascii") == recipe:
         return ARCHIVE
-    CACHE.mkdir(parents=True, exist_ok=True)
     draft = ARCHIVE.with_suffix(".draft")
     with gzip.GzipFile(draft, "wb", compresslevel=6, mtime=0) as file:
         _write_archive(file, (_base(), program))
@@ -105,7 +111,7 @@ def _base() -> Layer:
     path = CACHE / f"base-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.tar"
     if not path.exists():
         if shutil.which("mmdebstrap") is None:
-            sys.exit("tests/standins: mmdebstrap is needed; run: apt-get install mmdebstrap")
+            subprocess.run([HERE.parent / "fleet" / "install"], check=True)
         raw = path.with_suffix(".raw.tar")
         subprocess.run(
             [

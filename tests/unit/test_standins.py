@@ -55,6 +55,10 @@ def prepared() -> dict[str, Any]:
     return content
 
 
+def nobody(_name: str) -> None:
+    """Knows no user."""
+
+
 def ask(zone: Zone, name: str, kind: str) -> dns.message.Message:
     """Asks as a client does and reads the response with a DNS library."""
     query = dns.message.make_query(name, kind)
@@ -94,7 +98,7 @@ def test_name_server_answers(prepared: dict[str, Any], name: str, kind: str, exp
 
 
 def test_name_servers_come_with_their_addresses(prepared: dict[str, Any]) -> None:
-    message = ask(Zone(prepared, {}.get), DOMAIN, "NS")
+    message = ask(Zone(prepared, nobody), DOMAIN, "NS")
     assert {item.to_text() for rrset in message.answer for item in rrset} == {f"dns1.{DOMAIN}.", f"dns2.{DOMAIN}."}
     assert {item.to_text() for rrset in message.additional for item in rrset} == {"192.0.2.2", "192.0.2.3"}
 
@@ -102,7 +106,7 @@ def test_name_servers_come_with_their_addresses(prepared: dict[str, Any]) -> Non
 def test_responses_are_not_answered(prepared: dict[str, Any]) -> None:
     query = dns.message.make_query(DOMAIN, "A")
     query.flags |= dns.flags.QR
-    assert respond(query.to_wire(), Zone(prepared, {}.get)) is None
+    assert respond(query.to_wire(), Zone(prepared, nobody)) is None
 
 
 @pytest.mark.parametrize(
