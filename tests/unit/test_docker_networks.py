@@ -1,0 +1,65 @@
+"""How a container address pool is divided, and which ones are refused."""
+
+import importlib.util
+import ipaddress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleFilterError
+
+SPEC = importlib.util.spec_from_file_location(
+    "docker_networks", Path(__file__).parents[2] / "filter_plugins/docker_networks.py"
+)
+assert SPEC is not None
+assert SPEC.loader is not None
+docker_networks = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(docker_networks)
+divide = docker_networks.docker_networks
+
+
+def platform(**addresses: str) -> dict[str, Any]:
+    """A topology of one core with these addresses."""
+    return {"hosts": {"co1": {"ansible_host": "10.0.0.11", **addresses}}}
+
+
+@pytest.mark.parametrize("pool", ["172.29.0.0/16", "10.200.0.0/16", "192.168.252.0/22"])
+def test_parts_lie_in_the_pool_and_apart_from_each_other(pool: str) -> None:
+    parts = divide(pool, platform())
+    bridge, rest = ipaddress.IPv4Interface(parts["bridge"]), ipaddress.IPv4Network(parts["pool"])
+    whole = ipaddress.IPv4Network(pool)
+    assert bridge.network.subnet_of(whole)
+    assert rest.subnet_of(whole)
+    assert not bridge.network.overlaps(rest)
+    assert str(bridge.ip) == parts["bridge_address"]
+    assert len(list(rest.subnets(new_prefix=parts["size"]))) >= 8, "room for every project's networks"
+
+
+def test_default_pool() -> None:
+    assert divide("172.29.0.0/16", platform()) == {
+        "bridge": "172.29.0.1/24",
+        "bridge_address": "172.29.0.1",
+        "pool": "172.29.128.0/17",
+        "size": 26,
+    }
+
+
+@pytest.mark.parametrize("pool", ["172.29.0.0", "172.29.0.0/23", "172.29.0.1/16", "pool", "", "8.8.0.0/16", "fd00::/8"])
+def test_what_is_no_pool_is_refused(pool: str) -> None:
+    with pytest.raises(AnsibleFilterError, match=r"docker_address_pool is .*172\.29\.0\.0/16"):
+        divide(pool, platform())
+
+
+@pytest.mark.parametrize("kind", ["ansible_host", "private_address", "public_address"])
+def test_a_host_in_the_pool_is_named(kind: str) -> None:
+    with pytest.raises(AnsibleFilterError, match=f"10.0.9.9, the {kind} of co1"):
+        divide("10.0.0.0/16", {"hosts": {"co1": {kind: "10.0.9.9"}}})
+
+
+def test_administrators_in_the_pool_are_named() -> None:
+    with pytest.raises(AnsibleFilterError, match=r"overlaps 172\.16\.0\.0/12 of pryv_admin_networks"):
+        divide("172.29.0.0/16", platform(), ["172.16.0.0/12"])
+
+
+def test_administrators_anywhere_and_names_are_no_collision() -> None:
+    assert divide("172.29.0.0/16", platform(ansible_host="core.example.org"), ["0.0.0.0/0", "::/0", "2001:db8::/32"])
