@@ -97,10 +97,14 @@ class Problem:
     value: Any
     remedy: str
 
+    @property
+    def found(self) -> str:
+        """What is there, in words."""
+        return "is not set" if self.value is None else f"is {self.value!r}"
+
     def __str__(self) -> str:
         """Return the problem as one line."""
-        found = "is not set" if self.value is None else f"is {self.value!r}"
-        return f"{self.variable} {found}: {self.remedy}"
+        return f"{self.variable} {self.found}: {self.remedy}"
 
 
 class TopologyError(ValueError):
@@ -565,20 +569,29 @@ def _readable(
     return variables, problems
 
 
-def inventory_problems(groups: Mapping[str, Sequence[str]], hostvars: Any) -> list[str]:
-    """Filter: everything that is wrong with the inventory as such, one line each.
+def inventory_problems(groups: Mapping[str, Sequence[str]], hostvars: Any) -> list[dict[str, str]]:
+    """Filter: everything that is wrong with the inventory as such.
 
     Unlike `topology`, it also finds placeholders in variables that the topology does not read.
+
+    Returns:
+        Mappings of severity, where, problem and remedy.
     """
     raw = {host: hostvars.raw_get(host) for host in groups.get("all", ())}
-    found = [f"{path} still holds {PLACEHOLDER}: put your own value there" for path in find_placeholders(raw)]
+    found = [
+        {"severity": "error", "where": path, "problem": f"is still {PLACEHOLDER}", "remedy": "put your own value there"}
+        for path in find_placeholders(raw)
+    ]
     variables, problems = _readable(groups, hostvars)
     if not problems:
         try:
             derive(groups, variables)
         except TopologyError as error:
             problems = [problem for problem in error.problems if not is_placeholder(problem.value)]
-    return found + [str(problem) for problem in problems]
+    return found + [
+        {"severity": "error", "where": problem.variable, "problem": problem.found, "remedy": problem.remedy}
+        for problem in problems
+    ]
 
 
 def topology(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,32 +1,21 @@
 """The vault is completed: nothing that is there changes, nothing is ever readable."""
 
-import importlib.util
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
 
+from plugins.action import vault_secrets as plugin
+
 ROOT = Path(__file__).parents[2]
 KEYS = ["core_system_key", "redis_password"]
 
 
-def load(path: str) -> ModuleType:
-    """Load a plugin as Ansible does: by its path, outside any package."""
-    spec = importlib.util.spec_from_file_location(f"action_{Path(path).stem}", ROOT / path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-plugin = load("plugins/action/vault_secrets.py")
 secret = VaultSecret(b"correct")
 vault_lib = VaultLib([("default", secret)])
 

@@ -1,0 +1,376 @@
+"""What can be known to be wrong before a host is touched.
+
+Each check is a pure function that returns problems: mappings of `severity` (error, warning or note), `where`, `problem`
+and `remedy`. An error keeps the platform from being provisioned; `preflight_report` makes one text of all of them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from jinja2 import UndefinedError
+
+Problem = dict[str, str]
+
+# Pryv asks for keys of 20 to 50 letters and digits where it says so; our own have 43.
+SHORTEST_SECRET, LONGEST_SECRET = 20, 50
+FEWEST_DIFFERENT_CHARACTERS = 10
+
+SYSTEMS = {("debian", "12"), ("debian", "13"), ("ubuntu", "22.04"), ("ubuntu", "24.04")}
+SYSTEM_NAMES = "Debian 12 or 13, Ubuntu 22.04 or 24.04"
+OLDEST_PYTHON = [3, 10]
+# What an installation of packages and images takes of the OS disk, in units of 10^9 bytes.
+LEAST_FREE_GB = 3
+
+
+def _problem(severity: str, where: str, problem: str, remedy: str) -> Problem:
+    return {"severity": severity, "where": where, "problem": problem, "remedy": remedy}
+
+
+# -- from the inventory alone --------------------------------------------------------------------------------------
+
+
+def secret_problems(secrets: object, names: Iterable[str]) -> list[Problem]:
+    """Check that the secrets which machines share are there and strong; no value is ever named.
+
+    Args:
+        secrets: The inventory's `pryv_secrets`; None when there is none.
+        names: What it should have.
+    """
+    making = "run playbooks/secrets.yml, which makes it and leaves all others as they are"
+    if secrets is not None and not isinstance(secrets, Mapping):
+        return [_problem("error", "pryv_secrets", "is not a mapping", "write it as one `name: value` line each")]
+    given = secrets or {}
+    problems, owners = [], dict[str, str]()
+    for name in names:
+        where, value = f"pryv_secrets.{name}", given.get(name)
+        if value is None or value == "":
+            problems.append(_problem("error", where, "is missing", making))
+            continue
+        text = str(value)
+        weakness = ""
+        if not isinstance(value, str) or not (text.isascii() and text.isalnum()):
+            weakness = "has other characters than letters and digits"
+        elif not SHORTEST_SECRET <= len(text) <= LONGEST_SECRET:
+            weakness = f"has {len(text)} characters, not {SHORTEST_SECRET} to {LONGEST_SECRET}"
+        elif len(set(text)) < FEWEST_DIFFERENT_CHARACTERS:
+            weakness = "repeats few characters"
+        elif text in owners:
+            weakness = f"is the same as {owners[text]}"
+        if weakness:
+            problems.append(_problem("error", where, weakness, f"take it out of the vault and {making}"))
+        owners.setdefault(text, name)
+    return problems
+
+
+def _options(specifications: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the variables that roles document, by name."""
+    options: dict[str, dict[str, Any]] = {}
+    for specification in specifications:
+        for entry in specification["argument_specs"].values():
+            options |= entry.get("options", {})
+    return options
+
+
+def _is_secret(option: Mapping[str, Any]) -> bool:
+    return bool(option.get("no_log")) or any(map(_is_secret, option.get("options", {}).values()))
+
+
+def _value_problem(name: str, option: Mapping[str, Any], value: object) -> str | None:
+    """Return what a role's documentation finds wrong with a value."""
+    checked = {key: item for key, item in option.items() if key not in ("description", "default", "required")}
+    result = ArgumentSpecValidator({name: checked}).validate({name: value})
+    return "; ".join(result.error_messages) or None
+
+
+def variable_problems(
+    hostvars: Any, hosts: Sequence[str], specifications: Iterable[Mapping[str, Any]], others: Iterable[str]
+) -> list[Problem]:
+    """Check the inventory's variables against what roles document: names that are nearly right, and wrong values.
+
+    Args:
+        hostvars: Ansible's `hostvars`.
+        hosts: The hosts whose variables are checked.
+        specifications: Content of the roles' meta/argument_specs.yml.
+        others: Variables that are known and checked elsewhere.
+    """
+    options = _options(specifications)
+    checked_elsewhere = frozenset(others)
+    known = [*options, *checked_elsewhere]
+    problems: list[Problem] = []
+    seen: list[tuple[str, Any]] = []
+    for host in hosts:
+        raw = hostvars.raw_get(host)
+        templated = hostvars[host]
+        for name, value in raw.items():
+            # Most variables are the same on all hosts: each value is looked at once.
+            if name in checked_elsewhere or (name, value) in seen:
+                continue
+            if name in options:
+                seen.append((name, value))
+                if _is_secret(options[name]):
+                    continue
+                try:
+                    wrong = _value_problem(name, options[name], templated[name])
+                except (AnsibleError, UndefinedError):
+                    continue  # a template of something that only a run knows
+                if wrong:
+                    remedy = str(_first(options[name].get("description", "see the role's README")))
+                    problems.append(_problem("error", f"{host}: {name}", wrong, remedy))
+            elif not name.startswith("ansible_") and (near := difflib.get_close_matches(name, known, 1, 0.85)):
+                seen.append((name, value))
+                problems.append(
+                    _problem("error", f"{host}: {name}", "is no variable of this toolkit", f"did you mean {near[0]}?")
+                )
+    return problems
+
+
+def controller_files(hostvars: Any, hosts: Sequence[str], names: Iterable[str]) -> list[dict[str, str]]:
+    """Return the files on the controller that the inventory names.
+
+    Args:
+        hostvars: Ansible's `hostvars`.
+        hosts: The hosts whose variables are looked at.
+        names: Variables that hold a path or a list of paths.
+
+    Returns:
+        Mappings of `where` and `path`, each path once.
+    """
+    found: dict[str, str] = {}
+    for host in hosts:
+        variables = hostvars[host]
+        for name in names:
+            value = variables.get(name) or []
+            for path in [value] if isinstance(value, str) else value:
+                found.setdefault(str(path), f"{host}: {name}")
+    return [{"where": where, "path": path} for path, where in found.items()]
+
+
+def missing_files(files: Iterable[Mapping[str, str]]) -> list[Problem]:
+    """Make problems of files that `controller_files` has named and that are not there."""
+    return [
+        _problem("error", file["where"], f"there is no file {file['path']} on this machine", "give its absolute path")
+        for file in files
+    ]
+
+
+def disk_problems(hostvars: Any, topology: Mapping[str, Any]) -> list[Problem]:
+    """Check that people's data will lie on an encrypted disk, and that its recovery key is kept.
+
+    Args:
+        hostvars: Ansible's `hostvars`.
+        topology: The topology fact.
+    """
+    problems = []
+    for host, entry in topology["hosts"].items():
+        variables = hostvars[host]
+        if variables.get("data_disk_device"):
+            # A rotated key is kept beside older ones, as host@number.
+            kept = {str(name).partition("@")[0] for name in variables.get("data_disk_recovery_keys") or ()}
+            if host not in kept:
+                where = f"data_disk_recovery_keys.{host}"
+                problems.append(_problem("error", where, "is missing", "run playbooks/secrets.yml, which makes it"))
+        elif "core" in entry["roles"] and topology["environment"] == "production":
+            remedy = "name the empty disk that its data goes to, by its path in /dev/disk/by-id"
+            problems.append(
+                _problem("error", f"{host}: data_disk_device", "is not set, and this is production", remedy)
+            )
+    return problems
+
+
+def as_warnings(problems: Iterable[Problem], places: Iterable[str]) -> list[Problem]:
+    """Turn the errors of some places into warnings."""
+    softened = frozenset(places)
+    return [
+        {**problem, "severity": "warning"}
+        if problem["severity"] == "error" and problem["where"] in softened
+        else dict(problem)
+        for problem in problems
+    ]
+
+
+def _first(description: object) -> object:
+    return description[0] if isinstance(description, list) and description else description
+
+
+# -- from the hosts ------------------------------------------------------------------------------------------------
+
+
+def survey_problems(
+    results: Mapping[str, Mapping[str, Any]],
+    topology: Mapping[str, Any],
+    unreachable: str = "error",
+    clock_offset: float = 30,
+) -> list[Problem]:
+    """Check what the hosts said of themselves, except their sizes, which capacity_problems checks.
+
+    Args:
+        results: Results of machine_survey by host; a host that did not answer or failed has that in its result.
+        topology: The topology fact.
+        unreachable: Severity of a host that does not answer.
+        clock_offset: Seconds that a host's clock may be off.
+    """
+    problems = []
+    for host, result in results.items():
+        if result.get("unreachable"):
+            address = topology["hosts"][host]["ansible_host"]
+            reason = " ".join(str(result.get("msg", "")).split()).rpartition("via ssh: ")[2]
+            problems.append(
+                _problem(
+                    unreachable,
+                    host,
+                    f"does not answer on {address}: {reason}",
+                    "check the address, that it runs, and that its firewall lets SSH from here through"
+                    + ("" if unreachable == "error" else "; it is left out of this run"),
+                )
+            )
+        elif "survey" not in result:
+            reason = " ".join(str(result.get("module_stderr") or result.get("msg", "")).split())
+            problems.append(
+                _problem(
+                    "error",
+                    host,
+                    f"cannot be surveyed: {reason[:300]}",
+                    "it needs python3, and ansible_user must be able to become root (see --ask-become-pass)",
+                )
+            )
+        else:
+            roles = topology["hosts"][host]["roles"]
+            problems += _machine_problems(host, result["survey"], roles, clock_offset)
+    return problems
+
+
+def _machine_problems(
+    host: str, survey: Mapping[str, Any], roles: Sequence[str], clock_offset: float
+) -> Iterable[Problem]:
+    system = survey["system"]
+    if (system["ID"], system["VERSION_ID"]) not in SYSTEMS:
+        yield _problem("error", host, f"runs {system['PRETTY_NAME'] or 'an unknown system'}", f"install {SYSTEM_NAMES}")
+    if list(survey["python"]) < OLDEST_PYTHON:
+        version = ".".join(map(str, survey["python"]))
+        yield _problem(
+            "error",
+            host,
+            f"Ansible uses Python {version} there",
+            f"have it use {'.'.join(map(str, OLDEST_PYTHON))} or newer (ansible_python_interpreter)",
+        )
+    if survey["os_free_gb"] < LEAST_FREE_GB:
+        yield _problem(
+            "error", host, f"has {survey['os_free_gb']:.1f} GB free on its OS disk", f"free at least {LEAST_FREE_GB} GB"
+        )
+    if survey["data_device_found"] is False:
+        yield _problem("error", host, "has no block device of the name that data_disk_device gives", "see lsblk there")
+    if abs(survey["clock_offset"]) > clock_offset:
+        ahead = "ahead of" if survey["clock_offset"] > 0 else "behind"
+        yield _problem(
+            "error",
+            host,
+            f"its clock is {abs(survey['clock_offset']):.0f} s {ahead} this machine's",
+            "set both by NTP (timedatectl): certificates and tokens are refused otherwise",
+        )
+    yield from _port_problems(host, survey, roles)
+
+
+def _port_problems(host: str, survey: Mapping[str, Any], roles: Sequence[str]) -> Iterable[Problem]:
+    """Yield services of others that listen where the platform will; addresses of loopback are not in the survey."""
+    wanted = set()
+    if {"web", "registry", "core"} & set(roles):
+        wanted |= {("tcp", 443), ("tcp", 80)}
+    if "registry" in roles:
+        wanted |= {("udp", 53), ("tcp", 6380)}
+    others: dict[tuple[str, int], set[str]] = {}
+    for listener in survey["listeners"]:
+        port = (listener["protocol"], listener["port"])
+        ours = survey["managed"] and listener["process"] == "nginx"
+        if port in wanted and not ours and _is_outside(listener["address"], survey["addresses"]):
+            others.setdefault(port, set()).add(listener["process"])
+    for (protocol, number), processes in sorted(others.items()):
+        names = ", ".join(sorted(processes))
+        yield _problem(
+            "error", host, f"{names} listens on {protocol}/{number}", "remove it, or give the role a host of its own"
+        )
+
+
+def _is_outside(address: str, own: Sequence[str]) -> bool:
+    found = ipaddress.ip_address(address)
+    return found.is_unspecified or found.version == 6 or address in own
+
+
+def delegation_problems(topology: Mapping[str, Any], answers: Sequence[str]) -> list[Problem]:
+    """Check that the world finds the platform's registry; a warning, as the platform works before it does.
+
+    Args:
+        topology: The topology fact.
+        answers: Addresses that the controller's own resolver gives for the registry's name.
+    """
+    domain = topology["domain"]
+    name = f"reg.{domain}"
+    expected = topology["names"][name]
+    if set(expected) & set(answers):
+        return []
+    servers = ", ".join(f"{server['name']}.{domain} ({server['address']})" for server in topology["name_servers"])
+    found = f"leads to {', '.join(answers)}" if answers else "is not found in DNS"
+    return [
+        _problem(
+            "warning",
+            name,
+            f"{found} from here; the registry is {', '.join(expected)}",
+            f"once the platform runs, have {domain} delegated, with glue records, to {servers}",
+        )
+    ]
+
+
+# -- the report ----------------------------------------------------------------------------------------------------
+
+TITLES = {
+    "error": "must be put right",
+    "warning": "should be looked at",
+    "note": "for information",
+}
+
+
+def preflight_report(problems: Sequence[Mapping[str, str]], hosts: Sequence[str], asked: bool = True) -> str:
+    """Make one text of all problems.
+
+    Args:
+        problems: From any of the checks.
+        hosts: The hosts of this run.
+        asked: Whether the hosts were asked, or only the inventory was looked at.
+    """
+    errors = [problem for problem in problems if problem["severity"] == "error"]
+    scope = f"the inventory and {len(hosts)} host{'s'[: len(hosts) != 1]}" if asked else "the inventory"
+    lines = [
+        f"Preflight looked at {scope}: " + (f"{len(errors)} to put right." if errors else "nothing is in the way.")
+    ]
+    if not asked:
+        lines.append("The hosts were not asked: the inventory has to be right first.")
+    for severity, title in TITLES.items():
+        chosen = [problem for problem in problems if problem["severity"] == severity]
+        if chosen:
+            lines += ["", f"{title} ({len(chosen)}):"]
+        for problem in chosen:
+            lines += [f"- {problem['where']}: {problem['problem']}", f"  -> {problem['remedy']}"]
+    return "\n".join(lines)
+
+
+class FilterModule:
+    """The filters of this file."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return them by name."""
+        return {
+            "as_warnings": as_warnings,
+            "controller_files": controller_files,
+            "delegation_problems": delegation_problems,
+            "disk_problems": disk_problems,
+            "missing_files": missing_files,
+            "preflight_report": preflight_report,
+            "secret_problems": secret_problems,
+            "survey_problems": survey_problems,
+            "variable_problems": variable_problems,
+        }

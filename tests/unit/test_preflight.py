@@ -1,0 +1,296 @@
+"""What preflight finds wrong, and what it lets pass."""
+
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.errors import AnsibleUndefinedVariable
+
+from filter_plugins import preflight, topology
+
+ROOT = Path(__file__).parents[2]
+NAMES = ["core_system_key", "redis_password"]
+STRONG = {"core_system_key": "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7", "redis_password": "zY9xW8vU7tS6rQ5pO4nM3lK2jI1"}
+
+
+def lines(problems: list[preflight.Problem]) -> list[str]:
+    return [f"{problem['severity']} {problem['where']}: {problem['problem']}" for problem in problems]
+
+
+# -- secrets ---------------------------------------------------------------------------------------------------
+
+
+def test_strong_secrets_pass() -> None:
+    assert preflight.secret_problems(STRONG | {"one_more": 1}, NAMES) == []
+
+
+@pytest.mark.parametrize(
+    ("secrets", "expected"),
+    [
+        (None, ["pryv_secrets.core_system_key: is missing", "pryv_secrets.redis_password: is missing"]),
+        ("text", ["pryv_secrets: is not a mapping"]),
+        ({**STRONG, "redis_password": ""}, ["pryv_secrets.redis_password: is missing"]),
+        ({**STRONG, "redis_password": "Short"}, ["pryv_secrets.redis_password: has 5 characters, not 20 to 50"]),
+        (
+            {**STRONG, "redis_password": "aB3dE6gH9jK2" * 5},
+            ["pryv_secrets.redis_password: has 60 characters, not 20 to 50"],
+        ),
+        ({**STRONG, "redis_password": "ab" * 15}, ["pryv_secrets.redis_password: repeats few characters"]),
+        (
+            {**STRONG, "redis_password": STRONG["redis_password"] + ' "'},
+            ["pryv_secrets.redis_password: has other characters than letters and digits"],
+        ),
+        (
+            {**STRONG, "redis_password": STRONG["core_system_key"]},
+            ["pryv_secrets.redis_password: is the same as core_system_key"],
+        ),
+    ],
+)
+def test_secrets_that_are_missing_or_weak(secrets: Any, expected: list[str]) -> None:
+    found = preflight.secret_problems(secrets, NAMES)
+    assert lines(found) == [f"error {line}" for line in expected]
+    for value in (secrets or {}).values() if isinstance(secrets, dict) else ():
+        assert not value or value not in str(found)
+
+
+# -- variables -------------------------------------------------------------------------------------------------
+
+
+class HostVars(dict[str, dict[str, Any]]):
+    """Stands in for Ansible's."""
+
+    def raw_get(self, host: str) -> dict[str, Any]:
+        return self[host]
+
+
+SPECIFICATIONS = [
+    {
+        "argument_specs": {
+            "main": {
+                "options": {
+                    "nginx_log_days": {"type": "int", "description": ["How many days."]},
+                    "disk_unlock": {"type": "str", "choices": ["tpm2", "tang"], "description": "What unlocks it."},
+                    "pryv_secrets": {"type": "dict", "options": {"key": {"type": "int", "no_log": True}}},
+                }
+            }
+        }
+    }
+]
+
+
+def variables(**given: Any) -> list[str]:
+    hostvars = HostVars(co1=dict(given), co2=dict(given))
+    found = preflight.variable_problems(hostvars, ["co1", "co2"], SPECIFICATIONS, ["registry_role", "privacy_zones"])
+    return [f"{line} -> {problem['remedy']}" for line, problem in zip(lines(found), found, strict=True)]
+
+
+def test_documented_and_foreign_variables_pass() -> None:
+    assert variables(nginx_log_days="30", disk_unlock="tang", own_thing=1, ansible_user="x", privacy_zones={}) == []
+
+
+def test_a_value_that_its_role_would_refuse() -> None:
+    (found,) = variables(disk_unlock="magic")
+    assert found == (
+        "error co1: disk_unlock: value of disk_unlock must be one of: tpm2, tang, got: magic -> What unlocks it."
+    )
+    (found,) = variables(nginx_log_days="many")
+    assert "'many'" in found or "<class 'str'>" in found
+    assert found.endswith("-> How many days.")
+
+
+def test_a_name_that_is_nearly_right() -> None:
+    (found,) = variables(registry_rol="leader")
+    assert found == "error co1: registry_rol: is no variable of this toolkit -> did you mean registry_role?"
+
+
+def test_secrets_are_not_repeated_in_messages() -> None:
+    assert variables(pryv_secrets={"key": "hush"}) == []
+
+
+def test_a_template_that_only_a_run_can_resolve_passes() -> None:
+    class Templated(dict[str, Any]):
+        def __getitem__(self, name: str) -> Any:
+            raise AnsibleUndefinedVariable("ansible_facts is undefined")
+
+    hostvars = HostVars(co1=Templated(nginx_log_days="{{ ansible_facts.x }}"))
+    assert preflight.variable_problems(hostvars, ["co1"], SPECIFICATIONS, []) == []
+
+
+def test_the_role_knows_the_variables_that_the_topology_reads() -> None:
+    known = yaml.safe_load((ROOT / "roles/preflight/vars/main.yml").read_text())["preflight_inventory_variables"]
+    assert set(topology.PLATFORM_VARIABLES + topology.HOST_VARIABLES) <= set(known)
+
+
+def test_files_on_the_controller() -> None:
+    hostvars = HostVars(co1={"archives": ["/a.tar", "/b.tar"]}, web1={"archives": ["/a.tar"], "key": "/k.pem"}, co2={})
+    files = preflight.controller_files(hostvars, list(hostvars), ["archives", "key"])
+    assert files == [
+        {"where": "co1: archives", "path": "/a.tar"},
+        {"where": "co1: archives", "path": "/b.tar"},
+        {"where": "web1: key", "path": "/k.pem"},
+    ]
+    assert lines(preflight.missing_files(files[:1])) == ["error co1: archives: there is no file /a.tar on this machine"]
+
+
+# -- hosts -----------------------------------------------------------------------------------------------------
+
+PLATFORM: dict[str, Any] = {
+    "domain": "pryv.example.com",
+    "environment": "production",
+    "hosts": {
+        "web1": {"roles": ["web"], "ansible_host": "192.0.2.31"},
+        "reg1": {"roles": ["registry"], "ansible_host": "192.0.2.21"},
+        "co1": {"roles": ["core"], "ansible_host": "192.0.2.11"},
+        "mon1": {"roles": ["monitoring"], "ansible_host": "192.0.2.41"},
+    },
+    "names": {"reg.pryv.example.com": ["192.0.2.21"]},
+    "name_servers": [{"name": "dns1", "host": "reg1", "address": "192.0.2.21"}],
+}
+
+
+ANY_ADDRESS = str(IPv4Address(0))
+
+
+def listener(protocol: str, port: int, address: str = ANY_ADDRESS, process: str = "apache2") -> dict[str, Any]:
+    return {"protocol": protocol, "port": port, "address": address, "process": process}
+
+
+def survey(**changed: Any) -> dict[str, Any]:
+    good = {
+        "system": {"ID": "debian", "VERSION_ID": "13", "PRETTY_NAME": "Debian GNU/Linux 13 (trixie)"},
+        "python": [3, 13],
+        "os_free_gb": 12.0,
+        "data_device_found": None,
+        "clock_offset": 1.2,
+        "managed": False,
+        "addresses": ["192.0.2.21"],
+        "listeners": [],
+    }
+    return {"survey": good | changed}
+
+
+def found(host: str, **changed: Any) -> list[str]:
+    return lines(preflight.survey_problems({host: survey(**changed)}, PLATFORM))
+
+
+def test_a_fit_host_passes() -> None:
+    assert found("reg1") == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"system": {"ID": "debian", "VERSION_ID": "11", "PRETTY_NAME": "Debian 11"}}, "runs Debian 11"),
+        ({"system": {"ID": "", "VERSION_ID": "", "PRETTY_NAME": ""}}, "runs an unknown system"),
+        ({"python": [3, 9]}, "Ansible uses Python 3.9 there"),
+        ({"os_free_gb": 0.4}, "has 0.4 GB free on its OS disk"),
+        ({"data_device_found": False}, "has no block device of the name that data_disk_device gives"),
+        ({"clock_offset": 3600.4}, "its clock is 3600 s ahead of this machine's"),
+        ({"clock_offset": -31}, "its clock is 31 s behind this machine's"),
+    ],
+)
+def test_an_unfit_host(changed: dict[str, Any], expected: str) -> None:
+    assert found("co1", **changed) == [f"error co1: {expected}"]
+
+
+@pytest.mark.parametrize(
+    ("host", "listeners", "expected"),
+    [
+        ("web1", [listener("tcp", 443)], ["apache2 listens on tcp/443"]),
+        ("co1", [listener("tcp", 80, "::")], ["apache2 listens on tcp/80"]),
+        ("reg1", [listener("udp", 53, process="named")], ["named listens on udp/53"]),
+        ("reg1", [listener("udp", 53, "192.0.2.21", "dnsmasq")], ["dnsmasq listens on udp/53"]),
+        ("reg1", [listener("udp", 53, "172.17.0.1", "dnsmasq")], []),
+        ("co1", [listener("udp", 53, process="named")], []),
+        ("mon1", [listener("tcp", 443)], []),
+        ("co1", [listener("tcp", 443), listener("tcp", 443, "::", "nginx")], ["apache2, nginx listens on tcp/443"]),
+    ],
+)
+def test_ports_that_others_have_taken(host: str, listeners: list[dict[str, Any]], expected: list[str]) -> None:
+    assert found(host, listeners=listeners) == [f"error {host}: {text}" for text in expected]
+
+
+def test_our_own_nginx_may_listen_where_we_have_been() -> None:
+    ours = [listener("tcp", 443, process="nginx"), listener("udp", 53, process="nginx")]
+    assert found("reg1", managed=True, listeners=ours) == []
+    assert len(found("reg1", managed=False, listeners=ours)) == 2
+    assert found("reg1", managed=True, listeners=[listener("tcp", 443)]) == ["error reg1: apache2 listens on tcp/443"]
+
+
+def test_hosts_that_do_not_answer_or_cannot_be_surveyed() -> None:
+    results = {
+        "co1": {"unreachable": True, "msg": "Failed to connect to the host via ssh: Connection timed out"},
+        "reg1": {"failed": True, "msg": "MODULE FAILURE", "module_stderr": "sudo: a password is required\n"},
+    }
+    assert lines(preflight.survey_problems(results, PLATFORM)) == [
+        "error co1: does not answer on 192.0.2.11: Connection timed out",
+        "error reg1: cannot be surveyed: sudo: a password is required",
+    ]
+    (dead, _) = preflight.survey_problems(results, PLATFORM, unreachable="warning")
+    assert dead["severity"] == "warning"
+    assert "left out of this run" in dead["remedy"]
+
+
+def test_delegation() -> None:
+    assert preflight.delegation_problems(PLATFORM, ["192.0.2.21"]) == []
+    (problem,) = preflight.delegation_problems(PLATFORM, [])
+    assert problem["severity"] == "warning"
+    assert problem["problem"] == "is not found in DNS from here; the registry is 192.0.2.21"
+    assert "dns1.pryv.example.com (192.0.2.21)" in problem["remedy"]
+    (problem,) = preflight.delegation_problems(PLATFORM, ["198.51.100.1"])
+    assert problem["problem"].startswith("leads to 198.51.100.1 from here")
+
+
+def test_disks_of_a_production_platform() -> None:
+    hostvars = HostVars(web1={}, reg1={"data_disk_device": "/dev/disk/by-id/r"}, co1={}, mon1={})
+    assert lines(preflight.disk_problems(hostvars, PLATFORM)) == [
+        "error data_disk_recovery_keys.reg1: is missing",
+        "error co1: data_disk_device: is not set, and this is production",
+    ]
+    hostvars["reg1"]["data_disk_recovery_keys"] = {"reg1@2": "secret"}
+    assert len(preflight.disk_problems(hostvars, PLATFORM)) == 1
+    assert preflight.disk_problems(hostvars, PLATFORM | {"environment": "development"}) == []
+
+
+# -- the report ------------------------------------------------------------------------------------------------
+
+
+def problem(severity: str, where: str) -> preflight.Problem:
+    return {"severity": severity, "where": where, "problem": "is odd", "remedy": "make it even"}
+
+
+def test_report_lists_all_worst_first() -> None:
+    report = preflight.preflight_report([problem("note", "a"), problem("error", "b"), problem("warning", "c")], ["co1"])
+    assert report == "\n".join(
+        [
+            "Preflight looked at the inventory and 1 host: 1 to put right.",
+            "",
+            "must be put right (1):",
+            "- b: is odd",
+            "  -> make it even",
+            "",
+            "should be looked at (1):",
+            "- c: is odd",
+            "  -> make it even",
+            "",
+            "for information (1):",
+            "- a: is odd",
+            "  -> make it even",
+        ]
+    )
+
+
+def test_report_says_when_nothing_is_wrong_and_when_hosts_were_not_asked() -> None:
+    clean = preflight.preflight_report([], ["co1", "co2"])
+    assert clean == "Preflight looked at the inventory and 2 hosts: nothing is in the way."
+    report = preflight.preflight_report([problem("error", "b")], ["co1"], asked=False)
+    assert "The hosts were not asked" in report
+
+
+def test_only_errors_of_the_given_places_become_warnings() -> None:
+    softened = preflight.as_warnings(
+        [problem("error", "co1"), problem("error", "zone"), problem("note", "co1")], ["co1"]
+    )
+    assert [item["severity"] for item in softened] == ["warning", "error", "note"]
