@@ -1,0 +1,122 @@
+"""Measures runs of site.yml on test hosts: remote executions and wall time, as a table for docs/performance.md.
+
+Usage: tests/bench.py [INVENTORY ...]      default: poc load
+
+For each inventory: a first run on new hosts, and a run that changes nothing. For `load` also the addition of a core:
+its first run is without the last one. The hosts are removed afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.fleet import fleet
+
+RESULTS = fleet.CACHE / "bench"
+IMAGES = fleet.CACHE / "standins" / "images.tar.gz"
+LATE_CORE = "co4"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a run took.
+
+    Attributes:
+        name: What was run.
+        seconds: Wall time.
+        executions: What was started over SSH, by host.
+    """
+
+    name: str
+    seconds: float
+    executions: dict[str, int]
+
+
+def play(name: str, playbook: str, hosts: fleet.Fleet, arguments: Sequence[str] = ()) -> Measure:
+    """Runs a playbook and counts.
+
+    Args:
+        name: What to call the measure.
+        playbook: The playbook's path in the project.
+        hosts: The test hosts.
+        arguments: Further arguments of ansible-playbook.
+
+    Raises:
+        FleetError: When the run fails.
+    """
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    log = RESULTS / f"{hosts.name}-{name.replace(' ', '-')}.log"
+    command = ["ansible-playbook", "-vvv", "--inventory", str(hosts.inventory), playbook, *arguments]
+    command += ["--extra-vars", f'{{"pryv_image_archive": ["{IMAGES}"]}}']
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    start = time.monotonic()
+    with log.open("wb") as output:
+        environment = {**os.environ, **fleet.environment(), "PATH": path, "ANSIBLE_NOCOLOR": "true"}
+        done = subprocess.run(
+            command, cwd=fleet.CHECKOUT, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False
+        )
+    seconds = time.monotonic() - start
+    if done.returncode:
+        raise fleet.FleetError(f"{name} of {hosts.name} failed; its output is in {log}")
+    # With pipelining a module is one execution; what copies files first takes several.
+    started = collections.Counter(re.findall(r"^<(\S+)> SSH: EXEC ", log.read_text(errors="replace"), re.MULTILINE))
+    executions = {host.name: started[host.address] for host in hosts.hosts}
+    return Measure(name, seconds, executions)
+
+
+def measure(inventory: str) -> list[Measure]:
+    """Measures the runs of an inventory, on hosts made for it.
+
+    Args:
+        inventory: A folder of inventories/.
+    """
+    hosts = fleet.Fleet(fleet.CHECKOUT / "inventories" / inventory)
+    hosts.down()
+    hosts.up()
+    try:
+        play("secrets", "playbooks/secrets.yml", hosts)
+        late = inventory == "load"
+        measures = [play("first run", "site.yml", hosts, ["--limit", f"all,!{LATE_CORE}"] if late else ())]
+        if late:
+            measures.append(play("a core added", "site.yml", hosts, ["--limit", f"{LATE_CORE},registry"]))
+        return [*measures, play("nothing to change", "site.yml", hosts)]
+    finally:
+        hosts.down()
+
+
+def main() -> int:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(prog="tests/bench.py", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("inventories", nargs="*", metavar="INVENTORY", default=["poc", "load"])
+    options = parser.parse_args()
+    try:
+        fleet.run([str(fleet.CHECKOUT / "tests/standins/build")])
+        results = {inventory: measure(inventory) for inventory in options.inventories}
+    except fleet.FleetError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    print(f"{os.cpu_count()} CPUs, {memory:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}\n")
+    print("| inventory | run | seconds | executions over SSH, by host |")
+    print("|---|---|---|---|")
+    for inventory, measures in results.items():
+        for done in measures:
+            by_host = ", ".join(f"{host} {number}" for host, number in done.executions.items())
+            print(f"| {inventory} | {done.name} | {done.seconds:.0f} | {by_host} |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
