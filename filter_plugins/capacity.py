@@ -477,6 +477,11 @@ def _single_machine(core: Mapping[str, Figure]) -> dict[str, Figure]:
     }
 
 
+def core_name(index: int) -> str:
+    """Return co1, co2 ... c100: a core's name has at most four characters, for longer ones could be a user's."""
+    return f"co{index}" if index < 100 else f"c{index}"
+
+
 # --- the plan -------------------------------------------------------------------------------------
 
 
@@ -603,7 +608,10 @@ def _plan(
     plans = {
         name: _zone_plan(zone, loads, assumptions, present.get(name, 0), rules) for name, (zone, loads) in zones.items()
     }
-    cores = sum(plan["cores"] for plan in plans.values())
+    cores = 0
+    for plan in plans.values():
+        plan["core_names"] = [core_name(cores + index + 1) for index in range(plan["cores"])]
+        cores += plan["cores"]
     users = sum(plan["users"] for plan in plans.values())
     scenario = _scenario(environment, len(zones), cores)
     registry: dict[str, Any] = {"count": 1, "rule": "one registry", "source": f"{GUIDE}, Proof of Concept Installation"}
@@ -850,9 +858,9 @@ def _is_single_node(topology: Mapping[str, Any]) -> bool:
 
 
 def _free_core_name(taken: Iterable[str]) -> str:
-    """Return the first co1, co2 ... that no host has."""
+    """Return the first name of a core that no host has."""
     names = set(taken)
-    return next(name for number in itertools.count(1) if (name := f"co{number}") not in names)
+    return next(name for index in itertools.count(1) if (name := core_name(index)) not in names)
 
 
 def _zone_problems(name: str, plan: Mapping[str, Any], topology: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:

@@ -229,10 +229,10 @@ def _tiles(
     ]
 
 
-def _zone_lane(y: float, zone: str, figures: Mapping[str, Any], cores: Sequence[str]) -> tuple[float, list[str]]:
+def _zone_lane(y: float, zone: str, figures: Mapping[str, Any]) -> tuple[float, list[str]]:
     """Draw a privacy zone; of very many cores the first ones. Returns its height, too."""
     most, machine = ROWS_SHOWN * TILES_PER_ROW, figures["machine"]
-    shown: list[tuple[str, Mapping[str, Any] | None]] = [(core, machine) for core in cores]
+    shown: list[tuple[str, Mapping[str, Any] | None]] = [(name, machine) for name in figures["core_names"]]
     if len(shown) > most:
         shown = [*shown[: most - 1], (f"and {len(shown) - most + 1} more", None)]
     height = HEADING + -(-len(shown) // TILES_PER_ROW) * (TILE_HEIGHT + GAP) + 2
@@ -254,7 +254,7 @@ def capacity_diagram(plan: Mapping[str, Any]) -> str:
     if plan["scenario"]["name"] == "development":
         ((zone, figures),) = plan["zones"].items()
         body = _lane(0, height, "zone", f"one machine with web, registry and core; privacy zone {zone}", "HTTPS, DNS")
-        body += _tiles(0, [("co1", figures["machine"])])
+        body += _tiles(0, [(name, figures["machine"]) for name in figures["core_names"]])
         return _platform(height, f"one machine with all roles, zone {zone}", body)
 
     web, registry = plan["web"], plan["registry"]
@@ -275,10 +275,8 @@ def capacity_diagram(plan: Mapping[str, Any]) -> str:
     body.append(_text(LANE_RIGHT - 50, y + 26, told, "note", "end"))
     y += 44
 
-    names = [f"co{index + 1}" for index in range(plan["totals"]["cores"])]
     for zone, figures in list(plan["zones"].items())[:ZONES_SHOWN]:
-        cores, names = names[: figures["cores"]], names[figures["cores"] :]
-        zone_height, drawing = _zone_lane(y, zone, figures, cores)
+        zone_height, drawing = _zone_lane(y, zone, figures)
         body += drawing
         y += zone_height + PADDING
     if len(plan["zones"]) > ZONES_SHOWN:

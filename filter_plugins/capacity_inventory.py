@@ -1,0 +1,136 @@
+"""A capacity plan written as an inventory whose hosts wait to be filled in."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import yaml
+
+DOCUMENTATION = r"""
+name: capacity_inventory
+short_description: Write an inventory for a capacity plan
+description:
+  - Makes the hosts file and the requirements of an inventory that has exactly the machines of a plan. Addresses and
+    data disks are placeholders, and each host's comment says how large a machine it is.
+options:
+  _input:
+    description: What P(capacity_plan#filter) returned.
+    type: dict
+    required: true
+  variables:
+    description: Variables that the plan was made from, for C(group_vars/all/capacity.yml).
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show the inventory
+  ansible.builtin.debug:
+    msg: "{{ (plan | capacity_inventory({'privacy_zones': privacy_zones}))['hosts.yml'] }}"
+"""
+
+RETURN = r"""
+_value:
+  description: Text of each file by its path in the inventory.
+  type: dict
+"""
+
+PLACEHOLDER = "CHANGE_ME"
+
+
+def _size(machine: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say how large a machine is."""
+    cpus = machine["cpus"]["value"]
+    size = f"{cpus} CPU{'s' if cpus > 1 else ''}, {machine['ram_gb']['value']} GB RAM"
+    return f"{size}, {machine['os_disk_gb']['value']} GB OS disk"
+
+
+def _host(name: str, machine: Mapping[str, Mapping[str, Any]], variables: Iterable[str] = ()) -> list[str]:
+    """Write a host of a group: its size, its address to be filled in, and further variables."""
+    return [
+        f"    {name}: # {_size(machine)}",
+        f"      ansible_host: {PLACEHOLDER}",
+        *(f"      {line}" for line in variables),
+    ]
+
+
+def _data_disk(machine: Mapping[str, Mapping[str, Any]]) -> str:
+    return f"data_disk_device: {PLACEHOLDER} # /dev/disk/by-id/... of at least {machine['data_disk_gb']['value']} GB"
+
+
+def _groups(zones: Iterable[str]) -> dict[str, str]:
+    """Return a name for the group of each zone: Ansible takes letters, digits and underscores."""
+    groups: dict[str, str] = {}
+    for zone in zones:
+        name = "zone_" + re.sub(r"\W", "_", zone, flags=re.ASCII)
+        while name in groups.values():
+            name += "_"
+        groups[zone] = name
+    return groups
+
+
+def _hosts(plan: Mapping[str, Any]) -> list[str]:
+    """Write the hosts file line by line."""
+    zones, groups = plan["zones"], _groups(plan["zones"])
+    # On a development platform, cores may do without a disk of their own.
+    with_disk = plan["environment"] != "development"
+
+    def cores(zone: str) -> list[str]:
+        machine = zones[zone]["machine"]
+        disk = [_data_disk(machine)] if with_disk else []
+        return [line for name in zones[zone]["core_names"] for line in _host(name, machine, disk)]
+
+    if plan["scenario"]["name"] == "development":
+        (name,) = (name for zone in zones.values() for name in zone["core_names"])
+        web = registry = [f"    {name}:"]
+    else:
+        web = _host("web1", plan["web"]["machine"]) if plan["web"]["count"] else []
+        count, machine = plan["registry"]["count"], plan["registry"]["machine"]
+        registry = []
+        for index in range(count):
+            role = [f"registry_role: {'follower' if index else 'leader'}"] if count > 1 else []
+            registry += _host(f"reg{index + 1}", machine, role)
+    lines = ["web:", *(["  hosts:", *web] if web else ["  hosts: {}"]), "", "registry:", "  hosts:", *registry, ""]
+    lines += ["core:", "  children:", *(f"    {group}:" for group in groups.values())]
+    for zone, group in groups.items():
+        lines += ["", f"{group}:", "  vars:", f"    {_yaml({'privacy_zone': zone})}".rstrip(), "  hosts:", *cores(zone)]
+    return lines
+
+
+def _yaml(data: Any) -> str:
+    """Write data as YAML, whatever types of its own Ansible has given it."""
+    return yaml.safe_dump(json.loads(json.dumps(data)), sort_keys=False, default_flow_style=False)
+
+
+def capacity_inventory(plan: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, str]:
+    """Write an inventory for a plan.
+
+    Args:
+        plan: what `capacity_plan` returned.
+        variables: what the plan was made from: `privacy_zones`, and `core_limits` and others where they are set.
+
+    Returns:
+        The text of `hosts.yml` and `group_vars/all/capacity.yml`.
+    """
+    head = [
+        "---",
+        f"# The machines of the capacity plan: {plan['scenario']['title']}.",
+        f"# Replace each {PLACEHOLDER}: address and, for cores, data disk.",
+    ]
+    requirements = "---\n# What this inventory was made for; docs/capacity.md explains each line.\n"
+    requirements += _yaml(variables)
+    return {
+        "hosts.yml": "\n".join([*head, *_hosts(plan), ""]),
+        "group_vars/all/capacity.yml": requirements,
+    }
+
+
+class FilterModule:
+    """Ansible's way to find the filter."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filter by name."""
+        return {"capacity_inventory": capacity_inventory}
