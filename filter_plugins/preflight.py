@@ -353,8 +353,15 @@ def preflight_report(problems: Sequence[Mapping[str, str]], hosts: Sequence[str]
         chosen = [problem for problem in problems if problem["severity"] == severity]
         if chosen:
             lines += ["", f"{title} ({len(chosen)}):"]
+        places: dict[tuple[str, str], list[str]] = {}
         for problem in chosen:
-            lines += [f"- {problem['where']}: {problem['problem']}", f"  -> {problem['remedy']}"]
+            places.setdefault((problem["problem"], problem["remedy"]), []).append(problem["where"])
+        for (what, remedy), where in places.items():
+            if len(where) == 1:
+                lines.append(f"- {where[0]}: {what}")
+            else:
+                lines += [f"- {what}:", *(f"    {place}" for place in where)]
+            lines.append(f"  -> {remedy}")
     return "\n".join(lines)
 
 

@@ -282,6 +282,17 @@ def test_report_lists_all_worst_first() -> None:
     )
 
 
+def test_report_says_once_what_is_the_same_in_many_places() -> None:
+    report = preflight.preflight_report([problem("error", "a"), problem("error", "b")], ["co1"])
+    assert report.splitlines()[2:] == [
+        "must be put right (2):",
+        "- is odd:",
+        "    a",
+        "    b",
+        "  -> make it even",
+    ]
+
+
 def test_report_says_when_nothing_is_wrong_and_when_hosts_were_not_asked() -> None:
     clean = preflight.preflight_report([], ["co1", "co2"])
     assert clean == "Preflight looked at the inventory and 2 hosts: nothing is in the way."
