@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -181,6 +182,12 @@ def disk_problems(hostvars: Any, topology: Mapping[str, Any]) -> list[Problem]:
                 _problem("error", f"{host}: data_disk_device", "is not set, and this is production", remedy)
             )
     return problems
+
+
+def named_problems(lines: Iterable[str], where: str) -> list[Problem]:
+    """Make problems of the lines of another role, each `problem: remedy`; remedies begin with a verb in lower case."""
+    parts = (re.split(r": (?=[a-z])", line, maxsplit=1) for line in lines)
+    return [_problem("error", where, part[0], part[-1]) for part in parts]
 
 
 def as_warnings(problems: Iterable[Problem], places: Iterable[str]) -> list[Problem]:
@@ -376,6 +383,7 @@ class FilterModule:
             "delegation_problems": delegation_problems,
             "disk_problems": disk_problems,
             "missing_files": missing_files,
+            "named_problems": named_problems,
             "preflight_report": preflight_report,
             "secret_problems": secret_problems,
             "survey_problems": survey_problems,
