@@ -160,8 +160,8 @@ def respond(query: bytes, zone: Zone) -> tuple[bytes, str, str] | None:
     name = ".".join(labels)
     answer = zone.answer(name, NAMES.get(kind, str(kind)))
     sections = (answer.answers, answer.authority, answer.additional)
-    # An authoritative response; recursion was asked for or not, but is not available.
-    header = struct.pack("!HHHHHH", number, 0x8400 | flags & 0x0100, 1, *(len(section) for section in sections))
+    # Authoritative, recursion not available; all else of the flags as in the question.
+    header = struct.pack("!HHHHHH", number, 0x8400 | flags & 0x7970, 1, *(len(section) for section in sections))
     records = b"".join(_encode(record) for section in sections for record in section)
     return header + query[12 : end + 5] + records, name, NAMES.get(kind, str(kind))
 
