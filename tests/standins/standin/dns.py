@@ -88,7 +88,7 @@ class Zone:
     def _apex(self, name: str, kind: str) -> Answer:
         dns = self._dns
         if kind == "CAA":
-            return _records(name, {"caa": dns.get("certificateAuthorityAuthorization") or {}})
+            return _records(name, {"caa": dns["certificateAuthorityAuthorization"]})
         if kind == "MX":
             return _records(name, {"mail": dns.get("mail") or []})
         if kind == "NS":
@@ -200,7 +200,6 @@ def run(conf: Path) -> None:
         conf: Folder of its configuration.
     """
     config = c.load(conf / "dns.json")
-    c.check(config, {"dns.certificateAuthorityAuthorization.issuer": c.TEXT})
     registry.prepare(config)
     recorder = Recorder(LOG / "requests.jsonl")
     # The real one opens its port before its database has answered.
