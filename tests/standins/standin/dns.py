@@ -13,7 +13,8 @@ from . import config as c
 from . import registry
 from .process import LOG, say
 from .redis import RedisError
-from .web import Recorder
+from .register import Register
+from .web import Recorder, serve
 
 TTL = 3600
 TYPES = {"A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "MX": 15, "TXT": 16, "AAAA": 28, "DNSKEY": 48, "CAA": 257}
@@ -215,6 +216,8 @@ def run(conf: Path) -> None:
             say(f"DNS: {error}")
             return None
 
+    # One program with register: it answers HTTP as well, from the same database.
+    serve("dns", "", [int(config["server"]["port"])], Register(config, users).answer)
     zone = Zone(config, server_of)
     while True:
         query, client = server.recvfrom(4096)
