@@ -1,0 +1,459 @@
+"""Virtual machines as test hosts, for what a container cannot show: encrypted disks, a TPM, reboots, power cuts.
+
+Usage, from the checkout's root: python -m tests.vm.vm up|down|env|list|cut|grow INVENTORY ...
+
+Hosts come from an inventory, as in tests/fleet. A host's variables say what its machine has: `vm_memory` (MiB),
+`vm_cpus`, `vm_tpm`, and `vm_disks`, a mapping of serial number to size, which the guest sees as
+/dev/disk/by-id/virtio-SERIAL.
+
+Machines need neither root nor a network of their own. A host's `ansible_host` is an address of the loopback network:
+SSH answers there at port 2222, and for root the ports of `SERVICES` do at their own numbers. The machine knows itself
+as 10.0.2.15, and this machine as 10.0.2.2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from tests.fleet.fleet import CACHE, SUITES, USER_CACHE, FleetError, Image, apt_options, install, locked, make_key, run
+
+IMAGE_TREE = Path(__file__).resolve().parent / "image"
+
+#: What a cloud provider's server image holds, and what would take long to install under emulation: that the roles
+#: install their packages is proven on containers.
+PACKAGES = (
+    *("apparmor", "ca-certificates", "dbus", "e2fsprogs", "gpg", "iproute2", "iputils-ping", "kmod", "less"),
+    *("libpam-systemd", "linux-image-cloud-amd64", "netbase", "openssh-server", "procps", "python3", "python3-apt"),
+    *("sudo", "systemd-resolved", "systemd-sysv", "systemd-timesyncd", "tzdata", "udev"),
+    *("docker.io", "docker-compose", "nftables", "nginx", "auditd"),
+    *("cryptsetup-bin", "xfsprogs", "clevis-luks", "tpm2-tools", "tang"),
+)
+#: Packages that newer systems split off.
+SUITE_PACKAGES = {
+    "debian-13": ("docker-cli", "libnginx-mod-stream", "systemd-cryptsetup"),
+    "debian-12": ("libnginx-mod-stream",),
+}
+
+ROOT_SIZE = "8G"
+SSH_PORT = 2222
+SERVICES = (("tcp", 80), ("tcp", 443), ("tcp", 53), ("udp", 53))
+BOOT_SECONDS = 240
+
+#: A boot sector that tells QEMU's exit device 0x10: QEMU then ends with twice that, plus one.
+PROBE = bytes.fromhex("b010e6f4f4") + bytes(505) + b"\x55\xaa"
+PROBE_ANSWER = 33
+
+
+def report(message: str) -> None:
+    """Says what is going on, beside the output that a shell may evaluate."""
+    print(f"vm: {message}", file=sys.stderr, flush=True)
+
+
+def install_programs() -> None:
+    """Brings QEMU and a software TPM to this machine."""
+    programs = {"qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils", "swtpm": "swtpm"}
+    missing = [package for program, package in programs.items() if not shutil.which(program)]
+    if missing:
+        install(*missing)
+
+
+@cache
+def accelerator() -> str:
+    """`kvm` when a guest really runs with it, else `tcg`: not every machine with /dev/kvm gets a guest anywhere."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    with tempfile.NamedTemporaryFile() as sector:
+        sector.write(PROBE)
+        sector.flush()
+        command = ["qemu-system-x86_64", "-accel", "kvm", "-cpu", "host", "-display", "none", "-nodefaults", "-m", "16"]
+        command += ["-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-drive", f"file={sector.name},format=raw"]
+        try:
+            answer = subprocess.run(command, capture_output=True, check=False, timeout=10).returncode
+        except subprocess.TimeoutExpired:
+            return "tcg"
+    return "kvm" if answer == PROBE_ANSWER else "tcg"
+
+
+@dataclass(frozen=True)
+class Base:
+    """The disk image that machines begin with, kernel and initial RAM disk beside it.
+
+    Attributes:
+        suite: The system, as tests/fleet names it.
+    """
+
+    suite: str
+
+    @cached_property
+    def recipe(self) -> list[str]:
+        """The mmdebstrap command that fills a directory, which is still to be appended."""
+        customize = [
+            f'cp -R {shlex.quote(str(IMAGE_TREE))}/. "$1"',
+            'chmod 0440 "$1/etc/sudoers.d/ops"',
+            'chroot "$1" useradd --create-home --shell /bin/bash --uid 1000 ops',
+            'rm -f "$1"/etc/ssh/ssh_host_*; : >"$1/etc/machine-id"',
+            'echo "LABEL=root / ext4 defaults 0 1" >"$1/etc/fstab"',
+            'systemctl --root "$1" --quiet enable systemd-networkd.service vm.service',
+            # As the role `packages` installs them: nothing is started by its installation.
+            'systemctl --root "$1" --quiet disable apt-daily.timer apt-daily-upgrade.timer auditd.service '
+            "containerd.service docker.service docker.socket nginx.service tangd.socket",
+            'ln -sf ../run/systemd/resolve/stub-resolv.conf "$1/etc/resolv.conf"',
+        ]
+        packages = ",".join((*PACKAGES, *SUITE_PACKAGES[self.suite]))
+        return [
+            *("mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}"),
+            *(f"--customize-hook={hook}" for hook in customize),
+            *(f"--aptopt={line}" for line in apt_options()),
+            "--dpkgopt=force-unsafe-io",
+            "--dpkgopt=path-exclude=/usr/share/man/*",
+            "--dpkgopt=path-exclude=/usr/share/locale/*",
+            "--skip=cleanup/apt/lists,cleanup/reproducible/machine-id",
+            SUITES[self.suite],
+        ]
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where the image is kept; another recipe has another place."""
+        digest = hashlib.sha256("\n".join([*self.recipe, *Image(self.suite).sources, ROOT_SIZE]).encode())
+        for path in sorted(IMAGE_TREE.rglob("*")):
+            if path.is_file():
+                digest.update(str(path.relative_to(IMAGE_TREE)).encode() + path.read_bytes())
+        return USER_CACHE / "vm" / f"{self.suite}-{digest.hexdigest()[:12]}"
+
+    def build(self) -> Path:
+        """Makes the image unless it is there, and returns its folder.
+
+        Raises:
+            FleetError: When the archive cannot be reached.
+        """
+        with locked(USER_CACHE / "vm.lock"):
+            if not self.folder.exists():
+                report(f"making the {self.suite} image (a few minutes, once)")
+                self._make()
+        return self.folder
+
+    def _make(self) -> None:
+        partial = self.folder.with_suffix(".partial")
+        sudo = [] if os.geteuid() == 0 else ["sudo"]
+        run([*sudo, "rm", "-rf", str(partial)])
+        partial.mkdir(parents=True)
+        tree, disk = partial / "tree", partial / "root.img"
+        made = subprocess.run(
+            [*sudo, *self.recipe, str(tree), *Image(self.suite).sources], stdout=sys.stderr, check=False
+        )
+        if made.returncode:
+            raise FleetError(f"making the {self.suite} image failed; the lines above say why")
+        run([*sudo, "mke2fs", "-q", "-t", "ext4", "-L", "root", "-d", str(tree), str(disk), ROOT_SIZE])
+        for name in ("vmlinuz", "initrd.img"):
+            run([*sudo, "cp", "--dereference", str(tree / name), str(partial / name)])
+        run([*sudo, "rm", "-rf", str(tree)])
+        run([*sudo, "chown", "-R", f"{os.getuid()}:{os.getgid()}", str(partial)])
+        partial.rename(self.folder)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A host's virtual machine.
+
+    Attributes:
+        name: Its inventory name.
+        address: The loopback address that stands for it.
+        folder: Its disks, its TPM's state, its console's log.
+        memory: In MiB.
+        cpus: How many.
+        tpm: Whether it has a TPM 2.0.
+        disks: Sizes, as QEMU writes them, by serial number.
+    """
+
+    name: str
+    address: str
+    folder: Path
+    memory: int = 1024
+    cpus: int = 2
+    tpm: bool = False
+    disks: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def pid(self) -> int | None:
+        """QEMU's process, or None when the machine is off."""
+        try:
+            pid = int((self.folder / "pid").read_text())
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except (OSError, ValueError):
+            return None
+        return pid if str(self.folder).encode() in command else None
+
+    def disk(self, serial: str) -> Path:
+        """The file that holds a disk's content."""
+        return self.folder / f"disk-{serial}.img"
+
+    def create(self, base: Path) -> None:
+        """Makes the machine's disks unless they are there: its system a throw-away layer over the common image."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        system = self.folder / "root.qcow2"
+        if not system.exists():
+            run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(base / "root.img"), str(system)])
+            shutil.copy(base / "vmlinuz", self.folder)
+            shutil.copy(base / "initrd.img", self.folder)
+        for serial, size in self.disks.items():
+            if not self.disk(serial).exists():
+                run(["qemu-img", "create", "-q", "-f", "raw", str(self.disk(serial)), size])
+
+    def start(self, key: str, order: Sequence[str] = ()) -> None:
+        """Switches the machine on.
+
+        Args:
+            key: The public key that may log in.
+            order: Serial numbers of the disks to attach first; else the system's, named `root`, is the first of all.
+        """
+        if self.tpm:
+            self._start_tpm()
+        files = {"root": (self.folder / "root.qcow2", "qcow2")}
+        files |= {serial: (self.disk(serial), "raw") for serial in self.disks}
+        arguments: list[str] = []
+        for serial in dict.fromkeys([*order, *files]):
+            path, form = files[serial]
+            # What the guest was told is on the disk survives a power cut, as it does on a real disk.
+            arguments += ["-drive", f"if=none,id={serial},file={path},format={form},cache=writeback"]
+            arguments += ["-device", f"virtio-blk-pci,drive={serial},serial={serial}"]
+        forwards = [f"tcp:{self.address}:{SSH_PORT}-:22"]
+        if os.geteuid() == 0:
+            forwards += [f"{protocol}:{self.address}:{port}-:{port}" for protocol, port in SERVICES]
+        arguments += ["-netdev", "user,id=net," + ",".join(f"hostfwd={forward}" for forward in forwards)]
+        arguments += ["-device", "virtio-net-pci,netdev=net", "-device", "virtio-rng-pci"]
+        if self.tpm:
+            arguments += ["-chardev", f"socket,id=tpm,path={self.folder / 'tpm.sock'}"]
+            arguments += ["-tpmdev", "emulator,id=tpm,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm"]
+        kind, data = key.split()[:2]
+        if kind != "ssh-ed25519":
+            raise FleetError(f"{self.name}: the key has to be an ed25519 one, and is {kind}")
+        append = (
+            f"root=LABEL=root rw console=ttyS0 quiet apparmor=1 security=apparmor vm.name={self.name} vm.key={data}"
+        )
+        run(
+            [
+                "qemu-system-x86_64",
+                *("-machine", "q35", "-accel", accelerator()),
+                *("-cpu", "host" if accelerator() == "kvm" else "max"),
+                *("-m", str(self.memory), "-smp", str(self.cpus), "-nodefaults", "-display", "none", "-daemonize"),
+                *("-kernel", str(self.folder / "vmlinuz"), "-initrd", str(self.folder / "initrd.img")),
+                *("-append", append, "-serial", f"file:{self.folder / 'console.log'}"),
+                *("-pidfile", str(self.folder / "pid"), "-qmp", f"unix:{self.folder / 'qmp.sock'},server,nowait"),
+                *arguments,
+            ]
+        )
+
+    def _start_tpm(self) -> None:
+        state = self.folder / "tpm"
+        state.mkdir(exist_ok=True)
+        control = self.folder / "tpm.sock"
+        # Ends with QEMU's connection, and starts with the same state when the machine does.
+        command = ["swtpm", "socket", "--tpm2", "--daemon", "--terminate", "--tpmstate", f"dir={state}"]
+        run([*command, "--ctrl", f"type=unixio,path={control}", "--flags", "not-need-init,startup-clear"])
+
+    def cut(self) -> None:
+        """Cuts the power: whatever the guest had not written to its disks is lost."""
+        if (pid := self.pid) is not None:
+            os.kill(pid, signal.SIGKILL)
+            while self.pid is not None:
+                time.sleep(0.05)
+
+    def grow(self, serial: str, size: str) -> None:
+        """Makes a disk larger, while the machine runs or not.
+
+        Args:
+            serial: The disk's serial number.
+            size: The new size in bytes, or with a suffix as QEMU takes it.
+        """
+        if self.pid is None:
+            run(["qemu-img", "resize", "-q", "-f", "raw", str(self.disk(serial)), size])
+            return
+        units = {"M": 2**20, "G": 2**30}
+        count = int(size[:-1]) * units[size[-1]] if size[-1] in units else int(size)
+        self._command("block_resize", device=serial, size=count)
+
+    def _command(self, name: str, **arguments: Any) -> None:
+        """Sends QEMU a command of its machine protocol."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(self.folder / "qmp.sock"))
+            stream = connection.makefile("rw")
+            for command in ({"execute": "qmp_capabilities"}, {"execute": name, "arguments": arguments}):
+                stream.write(json.dumps(command) + "\n")
+                stream.flush()
+                while "return" not in (answer := json.loads(stream.readline())):
+                    if "error" in answer:
+                        raise FleetError(f"{self.name}: {name}: {answer['error']['desc']}")
+
+    def await_ssh(self) -> None:
+        """Waits until the machine's SSH server answers.
+
+        Raises:
+            FleetError: When it does not within `BOOT_SECONDS`.
+        """
+        deadline = time.monotonic() + BOOT_SECONDS
+        while time.monotonic() < deadline and self.pid is not None:
+            try:
+                with socket.create_connection((self.address, SSH_PORT), timeout=5) as connection:
+                    if connection.recv(4) == b"SSH-":
+                        return
+            except OSError:
+                pass
+            time.sleep(0.5)
+        raise FleetError(f"{self.name}: no SSH server answers; see {self.folder / 'console.log'}")
+
+
+@dataclass(frozen=True)
+class Machines:
+    """The machines of one inventory.
+
+    Attributes:
+        inventory: The inventory's directory.
+    """
+
+    inventory: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where all that is theirs lies."""
+        name = self.inventory.parent.name if self.inventory.name == "inventory" else self.inventory.name
+        return CACHE / "vm" / name
+
+    @cached_property
+    def all(self) -> list[Machine]:
+        """One machine per host.
+
+        Raises:
+            FleetError: When there is no such inventory or it has no hosts.
+        """
+        if not self.inventory.is_dir():
+            raise FleetError(f"{self.inventory}: no such inventory")
+        program = Path(sys.executable).with_name("ansible-inventory")
+        hosts = json.loads(run([str(program), "-i", str(self.inventory), "--list"]))["_meta"]["hostvars"]
+        machines = []
+        for name, variables in sorted(hosts.items()):
+            own = {key.removeprefix("vm_"): value for key, value in variables.items() if key.startswith("vm_")}
+            machines.append(Machine(name, variables["ansible_host"], self.folder / name, **own))
+        return machines
+
+    def select(self, names: Sequence[str]) -> list[Machine]:
+        """The machines that were asked for; all when none was named.
+
+        Raises:
+            FleetError: When the inventory has no such host.
+        """
+        unknown = set(names) - {machine.name for machine in self.all}
+        if unknown:
+            raise FleetError(f"{self.inventory}: no host {', '.join(sorted(unknown))}")
+        return [machine for machine in self.all if not names or machine.name in names]
+
+    def up(self, names: Sequence[str] = (), suite: str = "debian-13", order: Sequence[str] = ()) -> None:
+        """Makes machines that are missing, switches on those that are off, and waits until SSH answers.
+
+        Args:
+            names: Inventory names; all when empty.
+            suite: The new machines' system.
+            order: Serial numbers of disks in the order of their attachment, `root` being the system's.
+        """
+        start = time.monotonic()
+        install_programs()
+        base = Base(suite).build()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        key = make_key(self.folder / "id_ed25519", "vm")
+        machines = self.select(names)
+        for machine in machines:
+            machine.create(base)
+            if machine.pid is None:
+                machine.start(key, order)
+        for machine in machines:
+            machine.await_ssh()
+        report(f"{len(machines)} machines up ({accelerator()}) in {time.monotonic() - start:.0f} s")
+
+    def down(self, names: Sequence[str] = ()) -> None:
+        """Removes machines with all their disks."""
+        for machine in self.select(names):
+            machine.cut()
+            shutil.rmtree(machine.folder, ignore_errors=True)
+        (self.folder / "known_hosts").unlink(missing_ok=True)
+        if not names:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def env(self) -> dict[str, str]:
+        """What Ansible has to know to reach the machines."""
+        hosts = self.folder / "known_hosts"
+        return {
+            "ANSIBLE_PRIVATE_KEY_FILE": str(self.folder / "id_ed25519"),
+            "ANSIBLE_SSH_COMMON_ARGS": f"-o UserKnownHostsFile={hosts} -o StrictHostKeyChecking=accept-new",
+            "ANSIBLE_REMOTE_PORT": str(SSH_PORT),
+        }
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(prog="vm", description=(__doc__ or "").splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command, described in (
+        ("up", "make machines that are missing, switch them on, and wait for them"),
+        ("down", "remove machines with their disks"),
+        ("cut", "cut the power"),
+        ("grow", "make a disk larger, on a running machine too"),
+        ("env", "print what a shell must export for Ansible to reach the machines"),
+        ("list", "show machines"),
+    ):
+        sub = commands.add_parser(command, help=described, description=described)
+        sub.add_argument("inventory", type=Path)
+        if command == "grow":
+            sub.add_argument("host")
+            sub.add_argument("disk", help="its serial number")
+            sub.add_argument("size", help="the new size, such as 4G")
+        elif command != "env":
+            sub.add_argument("--limit", nargs="+", default=[], metavar="HOST", help="only these hosts")
+        if command == "up":
+            sub.add_argument("--suite", choices=SUITE_PACKAGES, default="debian-13", help="the machines' system")
+            sub.add_argument("--order", nargs="+", default=[], metavar="DISK", help="which disks to attach first")
+    return parser.parse_args(arguments)
+
+
+def main() -> int:
+    """Does what the command line asks."""
+    options = parse()
+    machines = Machines(options.inventory.resolve())
+    try:
+        if options.command == "up":
+            machines.up(options.limit, options.suite, options.order)
+        elif options.command == "down":
+            machines.down(options.limit)
+        elif options.command == "cut":
+            for machine in machines.select(options.limit):
+                machine.cut()
+        elif options.command == "grow":
+            machines.select([options.host])[0].grow(options.disk, options.size)
+        elif options.command == "env":
+            for name, value in machines.env().items():
+                print(f"export {name}={shlex.quote(value)}")
+        else:
+            for machine in machines.select(options.limit):
+                print(f"{machine.name:8} {machine.address:15} {'on' if machine.pid else 'off':4} {machine.folder}")
+    except FleetError as error:
+        print(f"vm: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
