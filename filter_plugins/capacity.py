@@ -118,6 +118,8 @@ DAYS_PER_YEAR = 365
 MB_PER_GB = 1000
 MANY_POINTS = 1000
 PLACEHOLDER = "CHANGE_ME"
+# As the topology has it: the zone's name is also that of its hosting in the registry.
+ZONE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 MANY_USERS = 100_000
 LONGEST_FORECAST = 240
 
@@ -289,8 +291,11 @@ def _read(
         problems.append(_problem("privacy_zones", found, right))
         return zones, limits
     for name, source in privacy_zones.items():
-        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-            right = "right is letters, digits, - _ and . only; quote names that YAML reads otherwise ('no', '1')"
+        if not isinstance(name, str) or not ZONE_NAME.fullmatch(name):
+            right = (
+                "right is 1 to 63 characters of a-z, 0-9 and '-', beginning and ending with a letter or digit;"
+                " quote names that YAML reads otherwise ('no', '1')"
+            )
             problems.append(_problem(f"privacy_zones.{name!r}", "not the name of a zone", right))
             continue
         zones[name] = _read_zone(name, source, limits, problems)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -61,20 +60,11 @@ def _data_disk(machine: Mapping[str, Mapping[str, Any]]) -> str:
     return f"data_disk_device: {PLACEHOLDER} # /dev/disk/by-id/... of at least {machine['data_disk_gb']['value']} GB"
 
 
-def _groups(zones: Iterable[str]) -> dict[str, str]:
-    """Return a name for the group of each zone: Ansible takes letters, digits and underscores."""
-    groups: dict[str, str] = {}
-    for zone in zones:
-        name = "zone_" + re.sub(r"\W", "_", zone, flags=re.ASCII)
-        while name in groups.values():
-            name += "_"
-        groups[zone] = name
-    return groups
-
-
 def _hosts(plan: Mapping[str, Any]) -> list[str]:
     """Write the hosts file line by line."""
-    zones, groups = plan["zones"], _groups(plan["zones"])
+    zones = plan["zones"]
+    # Groups take letters, digits and underscores; zones have none of the latter.
+    groups = {zone: f"zone_{zone.replace('-', '_')}" for zone in zones}
     # On a development platform, cores may do without a disk of their own.
     with_disk = plan["environment"] != "development"
 

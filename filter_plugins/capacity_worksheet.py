@@ -63,12 +63,12 @@ ROWS = {
 PART, METRIC, MEANING = "Part", "Metric (WRITE and READ: per user)", "What it means"
 
 
-def _key(part: str, metric: str) -> tuple[str, str]:
+def _folded(text: str) -> str:
     """Fold what spreadsheets and people change: case and spaces."""
-    return part.strip().casefold(), " ".join(metric.split()).casefold()
+    return " ".join(text.split()).casefold()
 
 
-PATHS = {_key(*row): path for row, path in ROWS.items()}
+PATHS = {(_folded(part), _folded(metric)): path for (part, metric), path in ROWS.items()}
 
 
 def number(text: str) -> int | float | None:
@@ -85,9 +85,9 @@ def read_csv(text: str, name: str) -> dict[str, Any]:
     separator = max(",;\t", key=first.count)
     rows = list(csv.reader(io.StringIO(text.lstrip("\ufeff")), delimiter=separator))
     header = [cell.strip() for cell in rows[0]] if rows else []
-    known = [" ".join(cell.split()).casefold() for cell in (PART, METRIC, MEANING)]
-    places = {cell.casefold(): column for column, cell in enumerate(header)}
-    columns = {column: cell for column, cell in enumerate(header) if cell and cell.casefold() not in known}
+    known = [_folded(cell) for cell in (PART, METRIC, MEANING)]
+    places = {_folded(cell): column for column, cell in enumerate(header)}
+    columns = {column: cell for column, cell in enumerate(header) if cell and _folded(cell) not in known}
     if not columns or not {known[0], known[1]} <= set(places):
         raise AnsibleFilterError(
             f"{name}: the first row is {first.strip()!r}; right is '{PART}', '{METRIC}' and one column for each zone"
@@ -100,7 +100,7 @@ def read_csv(text: str, name: str) -> dict[str, Any]:
         part, metric = cells[places[known[0]]], cells[places[known[1]]]
         if not any(cell.strip() for cell in row):
             continue
-        path = PATHS.get(_key(part, metric))
+        path = PATHS.get((_folded(part), _folded(metric)))
         if path is None:
             known_metrics = "; ".join(f"{section}: {wording}" for section, wording in ROWS)
             problems.append(f"{name}, row {line}: {part!r}, {metric!r} is unknown; right is one of {known_metrics}")

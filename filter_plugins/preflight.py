@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -183,6 +184,12 @@ def disk_problems(hostvars: Any, topology: Mapping[str, Any]) -> list[Problem]:
     return problems
 
 
+def named_problems(lines: Iterable[str], where: str) -> list[Problem]:
+    """Make problems of the lines of another role, each `problem: remedy`; remedies begin with a verb in lower case."""
+    parts = (re.split(r": (?=[a-z])", line, maxsplit=1) for line in lines)
+    return [_problem("error", where, part[0], part[-1]) for part in parts]
+
+
 def as_warnings(problems: Iterable[Problem], places: Iterable[str]) -> list[Problem]:
     """Turn the errors of some places into warnings."""
     softened = frozenset(places)
@@ -353,8 +360,15 @@ def preflight_report(problems: Sequence[Mapping[str, str]], hosts: Sequence[str]
         chosen = [problem for problem in problems if problem["severity"] == severity]
         if chosen:
             lines += ["", f"{title} ({len(chosen)}):"]
+        places: dict[tuple[str, str], list[str]] = {}
         for problem in chosen:
-            lines += [f"- {problem['where']}: {problem['problem']}", f"  -> {problem['remedy']}"]
+            places.setdefault((problem["problem"], problem["remedy"]), []).append(problem["where"])
+        for (what, remedy), where in places.items():
+            if len(where) == 1:
+                lines.append(f"- {where[0]}: {what}")
+            else:
+                lines += [f"- {what}:", *(f"    {place}" for place in where)]
+            lines.append(f"  -> {remedy}")
     return "\n".join(lines)
 
 
@@ -369,6 +383,7 @@ class FilterModule:
             "delegation_problems": delegation_problems,
             "disk_problems": disk_problems,
             "missing_files": missing_files,
+            "named_problems": named_problems,
             "preflight_report": preflight_report,
             "secret_problems": secret_problems,
             "survey_problems": survey_problems,

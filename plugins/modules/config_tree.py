@@ -214,7 +214,11 @@ ENVIRONMENT = {
 TEMPORARY_SUFFIX = ".config_tree"
 LARGEST_DIFF = 256 * 1024  # bytes
 SHORTEST_SECRET = 6  # characters; anything shorter would mask ordinary words
-CLONE_NEWNS, MS_BIND, MS_REC, MS_PRIVATE, MNT_DETACH = 0x20000, 0x1000, 0x4000, 1 << 18, 2
+CLONE_NEWNS = 0x20000
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_PRIVATE = 1 << 18
+MNT_DETACH = 2
 
 
 class TreeError(Exception):

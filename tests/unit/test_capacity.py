@@ -197,7 +197,10 @@ def test_all_problems_at_once() -> None:
     ]
 
 
-@pytest.mark.parametrize("zones", [None, {}, [], "ch", {False: zone()}, {1: zone()}, {"": zone()}, {"a b": zone()}])
+@pytest.mark.parametrize(
+    "zones",
+    [None, {}, [], "ch", {False: zone()}, {1: zone()}, {"": zone()}, {"a b": zone()}, {"CH": zone()}, {"a_b": zone()}],
+)
 def test_zones_must_be_named(zones: Any) -> None:
     """YAML reads some names as booleans or numbers."""
     assert errors(zones)[0].startswith("privacy_zones")

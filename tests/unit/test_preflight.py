@@ -282,11 +282,28 @@ def test_report_lists_all_worst_first() -> None:
     )
 
 
+def test_report_says_once_what_is_the_same_in_many_places() -> None:
+    report = preflight.preflight_report([problem("error", "a"), problem("error", "b")], ["co1"])
+    assert report.splitlines()[2:] == [
+        "must be put right (2):",
+        "- is odd:",
+        "    a",
+        "    b",
+        "  -> make it even",
+    ]
+
+
 def test_report_says_when_nothing_is_wrong_and_when_hosts_were_not_asked() -> None:
     clean = preflight.preflight_report([], ["co1", "co2"])
     assert clean == "Preflight looked at the inventory and 2 hosts: nothing is in the way."
     report = preflight.preflight_report([problem("error", "b")], ["co1"], asked=False)
     assert "The hosts were not asked" in report
+
+
+def test_lines_of_other_roles_become_problems() -> None:
+    assert preflight.named_problems(["key: /k.pem is old: renew it: today"], "certificate") == [
+        {"severity": "error", "where": "certificate", "problem": "key: /k.pem is old", "remedy": "renew it: today"}
+    ]
 
 
 def test_only_errors_of_the_given_places_become_warnings() -> None:

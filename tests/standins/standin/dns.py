@@ -13,7 +13,8 @@ from . import config as c
 from . import registry
 from .process import LOG, say
 from .redis import RedisError
-from .web import Recorder
+from .register import Register
+from .web import Recorder, serve
 
 TTL = 3600
 TYPES = {"A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "MX": 15, "TXT": 16, "AAAA": 28, "DNSKEY": 48, "CAA": 257}
@@ -88,7 +89,7 @@ class Zone:
     def _apex(self, name: str, kind: str) -> Answer:
         dns = self._dns
         if kind == "CAA":
-            return _records(name, {"caa": dns.get("certificateAuthorityAuthorization") or {}})
+            return _records(name, {"caa": dns["certificateAuthorityAuthorization"]})
         if kind == "MX":
             return _records(name, {"mail": dns.get("mail") or []})
         if kind == "NS":
@@ -160,8 +161,8 @@ def respond(query: bytes, zone: Zone) -> tuple[bytes, str, str] | None:
     name = ".".join(labels)
     answer = zone.answer(name, NAMES.get(kind, str(kind)))
     sections = (answer.answers, answer.authority, answer.additional)
-    # An authoritative response; recursion was asked for or not, but is not available.
-    header = struct.pack("!HHHHHH", number, 0x8400 | flags & 0x0100, 1, *(len(section) for section in sections))
+    # Authoritative, recursion not available; all else of the flags as in the question.
+    header = struct.pack("!HHHHHH", number, 0x8400 | flags & 0x7970, 1, *(len(section) for section in sections))
     records = b"".join(_encode(record) for section in sections for record in section)
     return header + query[12 : end + 5] + records, name, NAMES.get(kind, str(kind))
 
@@ -200,7 +201,6 @@ def run(conf: Path) -> None:
         conf: Folder of its configuration.
     """
     config = c.load(conf / "dns.json")
-    c.check(config, {"dns.certificateAuthorityAuthorization.issuer": c.TEXT})
     registry.prepare(config)
     recorder = Recorder(LOG / "requests.jsonl")
     # The real one opens its port before its database has answered.
@@ -216,6 +216,8 @@ def run(conf: Path) -> None:
             say(f"DNS: {error}")
             return None
 
+    # One program with register: it answers HTTP as well, from the same database.
+    serve("dns", "", [int(config["server"]["port"])], Register(config, users).answer)
     zone = Zone(config, server_of)
     while True:
         query, client = server.recvfrom(4096)

@@ -16,6 +16,12 @@ from . import config as c
 from .process import die, say
 from .redis import Redis, RedisError
 
+
+def _is_caa(value: Any) -> bool:
+    entries = value if isinstance(value, list) else [value]
+    return all(isinstance(entry, dict) and c.TEXT.accepts(entry.get("issuer")) for entry in entries)
+
+
 KINDS = {
     "domain": c.TEXT,
     "service.serial": c.TEXT,
@@ -40,6 +46,7 @@ KINDS = {
     "dns.customEntries": c.optional(c.MAP),
     "dns.mail": c.optional(c.LIST),
     "dns.domain_A": c.ADDRESS,
+    "dns.certificateAuthorityAuthorization": c.Kind("a mapping with an issuer, or a list of such", _is_caa),
     "dns.nameserver": c.LIST,
     "dns.rootTXT.description": c.LIST,
     "net.hostings": c.optional(c.MAP),

@@ -1,0 +1,456 @@
+"""The platform's wildcard certificate, checked on the controller and put in order."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import re
+import ssl
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.plugins.lookup import LookupBase
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
+from cryptography.hazmat.primitives.serialization import pkcs12
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
+
+DOCUMENTATION = r"""
+name: platform_certificate
+short_description: The platform's wildcard certificate, checked and put in order
+description:
+  - Reads the certificate on the controller, checks it, and gives what hosts need of it. No host is asked.
+  - Paths that are not absolute are relative to the inventory. Files may be encrypted with Ansible Vault.
+options:
+  _terms:
+    description: The platform's domain.
+    required: true
+  source:
+    description: Where the certificate is from.
+    type: str
+    choices: [pem, pkcs12, development]
+    required: true
+  environment:
+    description: What the platform is for; C(production) refuses the source C(development).
+    type: str
+    choices: [development, integration, production]
+    required: true
+  bundle:
+    description: PEM text of the certificate and its intermediates, in any order.
+    type: str
+    default: ""
+  bundle_file:
+    description: A file with that text.
+    type: str
+    default: ""
+  private_key:
+    description: PEM text of the private key.
+    type: str
+    default: ""
+  private_key_file:
+    description: A file with that text.
+    type: str
+    default: ""
+  pkcs12_file:
+    description: A PKCS#12 file with the certificate, its intermediates and the private key.
+    type: str
+    default: ""
+  pkcs12_passphrase:
+    description: What opens it.
+    type: str
+    default: ""
+  root_file:
+    description:
+      - A PEM file with the root that the chain ends at, when it is neither in the bundle nor among those that the
+        controller trusts.
+    type: str
+    default: ""
+  ca_directory:
+    description: Where the module M(development_certificate) keeps its files.
+    type: str
+    default: ""
+  minimum_days:
+    description: A certificate that expires in fewer days is refused.
+    type: int
+    default: 14
+"""
+
+EXAMPLES = r"""
+- name: Refuse a certificate that will not do
+  ansible.builtin.assert:
+    that: certificate.problems == []
+  vars:
+    certificate: "{{ lookup('platform_certificate', 'pryv.example', source='pem', environment='production',
+      bundle_file='tls/bundle.pem', private_key_file='tls/key.pem') }}"
+"""
+
+RETURN = r"""
+_raw:
+  description: One entry. Unless C(problems) is empty, the others are.
+  type: list
+  elements: dict
+  contains:
+    problems:
+      description: Everything that is wrong with the certificate, each with its remedy.
+      type: list
+      elements: str
+    fullchain:
+      description: PEM text of the certificate, followed by its intermediates.
+      type: str
+    private_key:
+      description: PEM text of the private key.
+      type: str
+    ca:
+      description: PEM text of the roots to trust when talking to the platform.
+      type: str
+"""
+
+PUBLIC_CURVES = ("secp256r1", "secp384r1", "secp521r1")
+SMALLEST_RSA = 2048  # bits
+TRUST_STORES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+NOT_MADE_YET = "The first run that is not in check mode makes it.\n"
+
+
+@dataclass
+class Material:
+    """What a platform's hosts need of its certificate, and what is wrong with it."""
+
+    problems: list[str] = field(default_factory=list)
+    fullchain: str = ""
+    private_key: str = ""
+    ca: str = ""
+
+
+def name_of(certificate: x509.Certificate) -> str:
+    """A certificate's subject as a person knows it."""
+    return certificate.subject.rfc4514_string() or f"serial number {certificate.serial_number:x}"
+
+
+def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether one certificate signed another."""
+    if certificate.issuer != issuer.subject:
+        return False
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def is_self_signed(certificate: x509.Certificate) -> bool:
+    """Whether a certificate is its own issuer, as roots are."""
+    return is_issued_by(certificate, certificate)
+
+
+def public_bytes(key: PublicKeyTypes) -> bytes:
+    """A public key in a form that can be compared."""
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def key_weakness(key: PublicKeyTypes) -> str | None:
+    """Why browsers refuse a key, or None if they do not."""
+    if isinstance(key, rsa.RSAPublicKey):
+        return None if key.key_size >= SMALLEST_RSA else f"an RSA key of {key.key_size} bits"
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return None if key.curve.name in PUBLIC_CURVES else f"a key on the curve {key.curve.name}"
+    return f"a key of the kind {type(key).__name__.removesuffix('PublicKey')}"
+
+
+def covered_names(certificate: x509.Certificate) -> set[str]:
+    """DNS names that a certificate is for."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return set()
+    return {name.lower() for name in names.get_values_for_type(x509.DNSName)}
+
+
+def is_for_servers(certificate: x509.Certificate) -> bool:
+    """Whether a certificate may be a server's."""
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    return ExtendedKeyUsageOID.SERVER_AUTH in usage
+
+
+def issuer_address(certificate: x509.Certificate) -> str:
+    """Where a certificate says that its issuer's can be had, as the end of a sentence; empty if it does not say."""
+    try:
+        access = certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
+    except x509.ExtensionNotFound:
+        return ""
+    for entry in access:
+        if entry.access_method == AuthorityInformationAccessOID.CA_ISSUERS:
+            return f"; it can be had at {entry.access_location.value}"
+    return ""
+
+
+def find_leaf(certificates: list[x509.Certificate], key: PrivateKeyTypes | None) -> tuple[x509.Certificate, bool]:
+    """The platform's own certificate among those given, and whether the key is its key."""
+    if key is not None:
+        wanted = public_bytes(key.public_key())
+        for certificate in certificates:
+            if public_bytes(certificate.public_key()) == wanted:
+                return certificate, True
+    for certificate in certificates:
+        if not any(other is not certificate and is_issued_by(other, certificate) for other in certificates):
+            return certificate, False
+    return certificates[0], False
+
+
+def build_chain(leaf: x509.Certificate, others: Iterable[x509.Certificate]) -> list[x509.Certificate]:
+    """The leaf, then each one's issuer, as far as the others go; a self-signed one, if reached, is the last."""
+    chain, rest = [leaf], [certificate for certificate in others if certificate != leaf]
+    while not is_self_signed(chain[-1]):
+        issuer = next((certificate for certificate in rest if is_issued_by(chain[-1], certificate)), None)
+        if issuer is None:
+            break
+        rest.remove(issuer)
+        chain.append(issuer)
+    return chain
+
+
+def examine(
+    domain: str,
+    certificates: list[x509.Certificate],
+    key: PrivateKeyTypes | None,
+    roots: Callable[[], Iterable[x509.Certificate]],
+    now: datetime.datetime,
+    minimum_days: int,
+) -> Material:
+    """Check a platform's certificate and put its chain in order.
+
+    Args:
+        domain: The platform's domain.
+        certificates: The certificate with its intermediates, in any order; at least one.
+        key: The private key, or None if it could not be read, which the caller reports.
+        roots: Gives the roots that are trusted beside those among the certificates; only called when needed.
+        now: The time, with its zone.
+        minimum_days: A certificate that expires in fewer days is refused.
+
+    Returns:
+        What hosts need, or all that is wrong.
+    """
+    leaf, fits = find_leaf(certificates, key)
+    problems: list[str] = []
+    if key is not None and not fits:
+        problems.append(
+            f"the private key belongs to none of the certificates ({name_of(leaf)} has another): "
+            "give the key that the certificate was requested with"
+        )
+    if missing := sorted({domain.lower(), f"*.{domain.lower()}"} - covered_names(leaf)):
+        problems.append(
+            f"{name_of(leaf)} is for {', '.join(sorted(covered_names(leaf))) or 'no name at all'} and not for "
+            f"{' and '.join(missing)}: request one for {domain} and *.{domain}"
+        )
+    if not is_for_servers(leaf):
+        problems.append(f"{name_of(leaf)} is not for servers: request one with the extended key usage serverAuth")
+
+    chain = build_chain(leaf, certificates)
+    anchors = []
+    if is_self_signed(leaf):
+        problems.append(
+            f"{name_of(leaf)} is self-signed, so that nobody trusts it: have it signed by an authority, or use "
+            "certificate_source: development"
+        )
+    else:
+        if is_self_signed(chain[-1]):
+            anchors = [chain.pop()]
+        else:
+            anchors = [root for root in roots() if any(is_issued_by(member, root) for member in chain)]
+        if not anchors:
+            problems.append(
+                f"the chain ends at {name_of(chain[-1])}, whose issuer {chain[-1].issuer.rfc4514_string()} is missing: "
+                f"add that certificate to the bundle, or set certificate_root_file if it is the root of an authority "
+                f"of your own{issuer_address(chain[-1])}"
+            )
+    for member in chain:
+        problems += weaknesses(member, now, minimum_days)
+    if problems or key is None:
+        return Material(problems)
+    return Material(
+        fullchain=pem(chain),
+        private_key=key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ).decode(),
+        ca=pem(anchors),
+    )
+
+
+def weaknesses(certificate: x509.Certificate, now: datetime.datetime, minimum_days: int) -> list[str]:
+    """What is wrong with a certificate by itself."""
+    found, name = [], name_of(certificate)
+    if weakness := key_weakness(certificate.public_key()):
+        found.append(
+            f"{name} has {weakness}, which browsers refuse: "
+            f"use RSA with at least {SMALLEST_RSA} bits, or the curve P-256 or P-384"
+        )
+    algorithm = certificate.signature_hash_algorithm
+    if isinstance(algorithm, (hashes.MD5, hashes.SHA1)):
+        found.append(f"{name} is signed with {algorithm.name}, which can be forged: request one signed with SHA-256")
+    left = certificate.not_valid_after_utc - now
+    if certificate.not_valid_before_utc > now:
+        found.append(f"{name} is valid from {certificate.not_valid_before_utc:%Y-%m-%d} only: check the clock, or wait")
+    elif left <= datetime.timedelta():
+        found.append(f"{name} expired on {certificate.not_valid_after_utc:%Y-%m-%d}: renew it")
+    elif left < datetime.timedelta(days=minimum_days):
+        found.append(
+            f"{name} expires on {certificate.not_valid_after_utc:%Y-%m-%d}, in {left.days} days, fewer than the "
+            f"{minimum_days} of certificate_minimum_days: renew it"
+        )
+    return found
+
+
+def pem(certificates: Iterable[x509.Certificate]) -> str:
+    """PEM text of certificates, one after the other."""
+    texts = (certificate.public_bytes(serialization.Encoding.PEM).decode() for certificate in certificates)
+    return "".join(dict.fromkeys(texts))
+
+
+def trusted_roots() -> list[x509.Certificate]:
+    """Roots that the controller's system trusts."""
+    stores = [ssl.get_default_verify_paths().cafile, *TRUST_STORES]
+    text = next((Path(store).read_bytes() for store in stores if store and Path(store).is_file()), b"")
+    roots = []
+    for block in re.findall(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", text, re.DOTALL):
+        with contextlib.suppress(ValueError):  # stores hold old roots that are not quite by the standard
+            roots.append(x509.load_pem_x509_certificate(block))
+    return roots
+
+
+def read_certificates(variable: str, content: bytes, problems: list[str]) -> list[x509.Certificate]:
+    """Certificates in a PEM text; what is wrong with it is added to the problems."""
+    try:
+        return x509.load_pem_x509_certificates(content)
+    except ValueError:
+        problems.append(f"{variable} has no certificate that can be read: give PEM text, BEGIN CERTIFICATE and so on")
+        return []
+
+
+def read_key(variable: str, content: bytes, problems: list[str]) -> PrivateKeyTypes | None:
+    """The private key in a PEM text; what is wrong with it is added to the problems."""
+    try:
+        return serialization.load_pem_private_key(content, password=None)
+    except TypeError:
+        problems.append(
+            f"{variable} is locked with a passphrase: "
+            "unlock it (openssl pkey) and encrypt it with ansible-vault instead"
+        )
+    except ValueError:
+        problems.append(f"{variable} is no private key that can be read: give PEM text, BEGIN PRIVATE KEY and so on")
+    return None
+
+
+class LookupModule(LookupBase):  # type: ignore[misc]
+    """Reads the files and has them examined."""
+
+    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[dict[str, Any]]:
+        """Give the certificate's material."""
+        self.set_options(var_options=variables, direct=kwargs)
+        self._folder = Path((variables or {}).get("inventory_dir") or ".")
+        return [vars(self._material(terms[0]))]
+
+    def _material(self, domain: str) -> Material:
+        problems: list[str] = []
+        certificates: list[x509.Certificate] = []
+        key: PrivateKeyTypes | None = None
+        match self.get_option("source"):
+            case "development":
+                if self.get_option("environment") == "production":
+                    return Material(
+                        [
+                            "certificate_source is development, and pryv_environment is production: get a certificate "
+                            f"for {domain} and *.{domain} from an authority; set certificate_source to pem or pkcs12"
+                        ]
+                    )
+                return self._development()
+            case "pem":
+                certificates = self._given("bundle", read_certificates, problems) or []
+                key = self._given("private_key", read_key, problems)
+            case "pkcs12":
+                certificates, key = self._open_pkcs12(problems)
+        if not certificates:
+            return Material(problems)
+        found = examine(
+            domain,
+            certificates,
+            key,
+            lambda: self._roots(problems),
+            datetime.datetime.now(datetime.timezone.utc),
+            self.get_option("minimum_days"),
+        )
+        found.problems = problems + found.problems
+        return found
+
+    def _development(self) -> Material:
+        """What M(development_certificate) made; it needs no check, since every run makes what is missing or due."""
+        folder = Path(self.get_option("ca_directory"))
+        if not (self._folder / folder / "platform.pem").is_file():
+            return Material(fullchain=NOT_MADE_YET, private_key=NOT_MADE_YET, ca=NOT_MADE_YET)
+        certificate, key, ca = (
+            self._read("certificate_ca_directory", folder / name).decode()
+            for name in ("platform.pem", "platform.key", "ca.pem")
+        )
+        return Material(fullchain=certificate, private_key=key, ca=ca)
+
+    def _read(self, variable: str, path: Path) -> bytes:
+        try:
+            return Path(self._loader.get_real_file(str((self._folder / path).absolute()))).read_bytes()
+        except (AnsibleError, OSError) as error:
+            raise AnsibleError(f"{variable}: {path} cannot be read: {error}") from error
+
+    def _given(self, name: str, parse: Callable[[str, bytes, list[str]], Any], problems: list[str]) -> Any:
+        """What is in a variable or in the file that another names."""
+        text, file = self.get_option(name), self.get_option(f"{name}_file")
+        if bool(text) == bool(file):
+            state = "set" if text else "empty"
+            problems.append(f"certificate_{name} and certificate_{name}_file are both {state}: set one of them")
+            return None
+        if text:
+            return parse(f"certificate_{name}", text.encode(), problems)
+        try:
+            return parse(f"certificate_{name}_file", self._read(f"certificate_{name}_file", Path(file)), problems)
+        except AnsibleError as error:
+            problems.append(f"{error.message}: give the path of a file on this machine")
+            return None
+
+    def _open_pkcs12(self, problems: list[str]) -> tuple[list[x509.Certificate], PrivateKeyTypes | None]:
+        file, passphrase = self.get_option("pkcs12_file"), self.get_option("pkcs12_passphrase")
+        if not file:
+            problems.append("certificate_pkcs12_file is empty: give the path of a file on this machine")
+            return [], None
+        try:
+            content = self._read("certificate_pkcs12_file", Path(file))
+            key, leaf, others = pkcs12.load_key_and_certificates(content, passphrase.encode() or None)
+        except AnsibleError as error:
+            problems.append(f"{error.message}: give the path of a file on this machine")
+            return [], None
+        except ValueError:
+            problems.append(
+                f"certificate_pkcs12_file: {file} does not open: "
+                "check that it is PKCS#12, and certificate_pkcs12_passphrase"
+            )
+            return [], None
+        if key is None or leaf is None:
+            problems.append(
+                f"certificate_pkcs12_file: {file} lacks {'its private key' if leaf else 'the certificate of its key'}: "
+                "export both into it"
+            )
+        return ([leaf] if leaf else []) + others, key
+
+    def _roots(self, problems: list[str]) -> list[x509.Certificate]:
+        roots = trusted_roots()
+        if file := self.get_option("root_file"):
+            try:
+                content = self._read("certificate_root_file", Path(file))
+                roots = read_certificates("certificate_root_file", content, problems) + roots
+            except AnsibleError as error:
+                problems.append(f"{error.message}: give the path of a file on this machine")
+        return roots

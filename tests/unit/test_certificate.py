@@ -1,0 +1,403 @@
+"""Which certificates a platform may have, and what becomes of them."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import pkcs12
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
+
+from plugins.lookup import platform_certificate
+from plugins.modules import development_certificate
+
+DOMAIN = "pryv.example"
+NOW = datetime.datetime.now(datetime.timezone.utc)
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A certificate and its key."""
+
+    certificate: x509.Certificate
+    key: Key
+
+    @property
+    def pem(self) -> str:
+        return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+    @property
+    def key_pem(self) -> str:
+        return self.locked(serialization.NoEncryption())
+
+    def locked(self, encryption: serialization.KeySerializationEncryption) -> str:
+        return self.key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, encryption
+        ).decode()
+
+
+def issue(
+    name: str,
+    issuer: Issued | None = None,
+    *,
+    names: tuple[str, ...] = (),
+    days: int = 90,
+    starts: int = -1,
+    key: Key | None = None,
+    extensions: tuple[x509.ExtensionType, ...] = (),
+) -> Issued:
+    """Make a certificate; without an issuer it signs itself."""
+    key = key or ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    signer = issuer.key if issuer else key
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.certificate.subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW + datetime.timedelta(days=starts))
+        .not_valid_after(NOW + datetime.timedelta(days=days, hours=1))
+        .add_extension(x509.BasicConstraints(ca=not names, path_length=None), critical=True)
+    )
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(n) for n in names]), critical=False)
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
+    return Issued(builder.sign(signer, None if isinstance(signer, ed25519.Ed25519PrivateKey) else hashes.SHA256()), key)
+
+
+ROOT = issue("Root", days=3650)
+OUTER = issue("Outer", ROOT, days=1000)
+INNER = issue("Inner", OUTER, days=1000)
+BOTH = (DOMAIN, f"*.{DOMAIN}")
+
+
+def leaf(**options: Any) -> Issued:
+    """The platform's certificate, with whatever is to be wrong with it."""
+    return issue(DOMAIN, **{"issuer": INNER, "names": BOTH, **options})
+
+
+GOOD = leaf()
+
+
+@pytest.fixture(autouse=True)
+def trusted(monkeypatch: pytest.MonkeyPatch) -> list[x509.Certificate]:
+    """What the controller's system trusts."""
+    roots = [ROOT.certificate]
+    monkeypatch.setattr(platform_certificate, "trusted_roots", lambda: roots)
+    return roots
+
+
+@pytest.fixture
+def look_up(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Call the lookup as a role does."""
+
+    def call(**options: Any) -> dict[str, Any]:
+        lookup = platform_certificate.LookupModule(loader=DataLoader())
+        lookup._load_name = "platform_certificate"
+        defaults = {
+            "source": "pem",
+            "environment": "production",
+            "bundle": "",
+            "bundle_file": "",
+            "private_key": "",
+            "private_key_file": "",
+            "pkcs12_file": "",
+            "pkcs12_passphrase": "",
+            "root_file": "",
+            "ca_directory": "ca",
+            "minimum_days": 14,
+        }
+        lookup.set_options = lambda **_: None
+        lookup.get_option = lambda name: {**defaults, **options}[name]
+        (material,) = lookup.run([DOMAIN], {"inventory_dir": str(tmp_path)})
+        assert isinstance(material, dict)
+        return material
+
+    return call
+
+
+def examine(given: Issued, *others: Issued, key: Issued | None = None) -> platform_certificate.Material:
+    """Examine a certificate with what comes along with it."""
+    return platform_certificate.examine(
+        DOMAIN,
+        [member.certificate for member in (given, *others)],
+        (key or given).key,
+        lambda: [ROOT.certificate],
+        NOW,
+        14,
+    )
+
+
+def only_problem(material: platform_certificate.Material) -> str:
+    """The one thing that is wrong; nothing is given out."""
+    assert (material.fullchain, material.private_key, material.ca) == ("", "", "")
+    (problem,) = material.problems
+    return problem
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations([GOOD, INNER, OUTER, ROOT])))
+def test_a_chain_in_any_order_is_put_in_order_and_its_root_dropped(order: tuple[Issued, ...]) -> None:
+    material = examine(*order, key=GOOD)
+    assert material.problems == []
+    assert material.fullchain == GOOD.pem + INNER.pem + OUTER.pem
+    assert material.ca == ROOT.pem
+
+
+def test_the_root_is_found_among_those_that_the_system_trusts() -> None:
+    assert examine(GOOD, INNER, OUTER).ca == ROOT.pem
+
+
+def test_certificates_that_do_not_belong_are_left_out() -> None:
+    assert examine(GOOD, issue("Stranger"), INNER, OUTER, INNER).fullchain == GOOD.pem + INNER.pem + OUTER.pem
+
+
+def test_a_missing_intermediate_is_named_with_where_it_is() -> None:
+    address = x509.AuthorityInformationAccess(
+        [
+            x509.AccessDescription(
+                AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier("http://ca.example/inner.der")
+            )
+        ]
+    )
+    problem = only_problem(examine(leaf(extensions=(address,)), OUTER, ROOT))
+    assert "CN=Inner is missing" in problem
+    assert "http://ca.example/inner.der" in problem
+
+
+def test_an_authority_of_ones_own_is_trusted_by_its_root(look_up: Callable[..., Any], tmp_path: Path) -> None:
+    own = issue("Own root", days=3650)
+    certificate = leaf(issuer=own)
+    given = {"bundle": certificate.pem, "private_key": certificate.key_pem}
+    assert "CN=Own root is missing" in look_up(**given)["problems"][0]
+    assert look_up(**{**given, "bundle": certificate.pem + own.pem})["ca"] == own.pem
+    (tmp_path / "root.pem").write_text(own.pem)
+    assert look_up(**given, root_file="root.pem")["ca"] == own.pem
+
+
+@pytest.mark.parametrize(
+    ("names", "missing"),
+    [
+        ((DOMAIN,), f"and not for *.{DOMAIN}"),
+        ((f"*.{DOMAIN}",), f"and not for {DOMAIN}"),
+        (("other.example", "*.other.example"), f"not for *.{DOMAIN} and {DOMAIN}"),
+    ],
+)
+def test_both_names_must_be_covered(names: tuple[str, ...], missing: str) -> None:
+    assert missing in only_problem(examine(leaf(names=names), INNER, OUTER))
+
+
+def test_names_are_compared_as_dns_does() -> None:
+    assert examine(leaf(names=("PRYV.example", "*.Pryv.Example")), INNER, OUTER).problems == []
+
+
+def test_a_foreign_key_is_refused() -> None:
+    assert "the private key belongs to none" in only_problem(examine(GOOD, INNER, OUTER, key=issue("other")))
+
+
+@pytest.mark.parametrize(
+    ("dates", "problem"),
+    [
+        ({"days": -1, "starts": -90}, "expired on"),
+        ({"days": 13}, "in 13 days, fewer than the 14"),
+        ({"days": 90, "starts": 1}, "valid from"),
+    ],
+)
+def test_a_certificate_out_of_its_time_is_refused(dates: dict[str, int], problem: str) -> None:
+    assert problem in only_problem(examine(leaf(**dates), INNER, OUTER))
+
+
+def test_a_certificate_with_days_enough_is_taken() -> None:
+    assert examine(leaf(days=14), INNER, OUTER).problems == []
+
+
+def test_an_expired_intermediate_is_refused() -> None:
+    old = issue("Old", ROOT, days=-1, starts=-90)
+    assert "CN=Old expired" in only_problem(examine(leaf(issuer=old), old))
+
+
+@pytest.mark.parametrize(
+    ("key", "weakness"),
+    [
+        (ec.generate_private_key(ec.SECP192R1()), "secp192r1"),
+        (ec.generate_private_key(ec.SECP256K1()), "secp256k1"),
+        (ed25519.Ed25519PrivateKey.generate(), "Ed25519"),
+    ],
+)
+def test_a_key_that_browsers_refuse_is_refused(key: Key, weakness: str) -> None:
+    assert weakness in only_problem(examine(leaf(key=key), INNER, OUTER))
+
+
+@pytest.mark.parametrize("key", [rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP384R1())])
+def test_a_strong_key_is_taken(key: Key) -> None:
+    material = examine(leaf(key=key), INNER, OUTER)
+    assert material.problems == []
+    assert serialization.load_pem_private_key(material.private_key.encode(), None).public_key() == key.public_key()
+
+
+def test_a_short_key_and_a_signature_that_can_be_forged_are_refused() -> None:
+    # The library makes no such things any more, so the certificate is one that openssl made.
+    weak = x509.load_pem_x509_certificate((Path(__file__).parent / "weak.pem").read_bytes())
+    problems = platform_certificate.weaknesses(weak, NOW, 14)
+    assert ["RSA key of 1024 bits" in problems[0], "signed with sha1" in problems[1], len(problems)] == [True, True, 2]
+
+
+def test_a_self_signed_certificate_is_refused() -> None:
+    assert "is self-signed" in only_problem(examine(issue(DOMAIN, names=BOTH)))
+
+
+def test_a_certificate_that_is_not_for_servers_is_refused() -> None:
+    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+    assert "serverAuth" in only_problem(examine(leaf(extensions=(usage,)), INNER, OUTER))
+
+
+def test_all_problems_are_told_at_once() -> None:
+    given = leaf(names=(DOMAIN,), days=3, key=ec.generate_private_key(ec.SECP192R1()))
+    assert len(examine(given, key=issue("other")).problems) == 5  # key, names, chain, curve, days
+
+
+def test_variables_and_files_give_the_same(look_up: Callable[..., Any], tmp_path: Path) -> None:
+    bundle = GOOD.pem + INNER.pem + OUTER.pem
+    (tmp_path / "bundle.pem").write_text(bundle)
+    (tmp_path / "key.pem").write_text(GOOD.key_pem)
+    inline = look_up(bundle=bundle, private_key=GOOD.key_pem)
+    assert inline["problems"] == []
+    assert inline["fullchain"] == bundle
+    assert look_up(bundle_file="bundle.pem", private_key_file=str(tmp_path / "key.pem")) == inline
+
+
+def test_what_is_not_given_or_cannot_be_read_is_named(look_up: Callable[..., Any]) -> None:
+    problems = "\n".join(look_up(bundle="nonsense")["problems"])
+    assert "certificate_bundle has no certificate" in problems
+    assert "certificate_private_key and certificate_private_key_file are both empty" in problems
+    problems = "\n".join(look_up(bundle="x", bundle_file="y", private_key_file="missing.key")["problems"])
+    assert "certificate_bundle and certificate_bundle_file are both set" in problems
+    assert "certificate_private_key_file: missing.key cannot be read" in problems
+
+
+def test_a_locked_key_is_refused_with_its_remedy(look_up: Callable[..., Any]) -> None:
+    locked = GOOD.locked(serialization.BestAvailableEncryption(b"passphrase"))
+    (problem,) = look_up(bundle=GOOD.pem + INNER.pem + OUTER.pem, private_key=locked)["problems"]
+    assert "openssl pkey" in problem
+
+
+def test_pkcs12_gives_the_same_as_pem(look_up: Callable[..., Any], tmp_path: Path) -> None:
+    chain, passphrase = [OUTER.certificate, INNER.certificate], "open sesame"
+    content = pkcs12.serialize_key_and_certificates(
+        b"platform", GOOD.key, GOOD.certificate, chain, serialization.BestAvailableEncryption(passphrase.encode())
+    )
+    (tmp_path / "platform.p12").write_bytes(content)
+    given = {"source": "pkcs12", "pkcs12_file": "platform.p12"}
+    assert look_up(**given, pkcs12_passphrase=passphrase) == look_up(
+        bundle=GOOD.pem + INNER.pem + OUTER.pem, private_key=GOOD.key_pem
+    )
+    (problem,) = look_up(**given, pkcs12_passphrase=passphrase.upper())["problems"]
+    assert "does not open" in problem
+    assert passphrase.upper() not in problem
+
+
+def test_pkcs12_without_a_key_is_refused(look_up: Callable[..., Any], tmp_path: Path) -> None:
+    content = pkcs12.serialize_key_and_certificates(
+        None, None, None, [GOOD.certificate, INNER.certificate, OUTER.certificate], serialization.NoEncryption()
+    )
+    (tmp_path / "platform.p12").write_bytes(content)
+    assert "lacks" in look_up(source="pkcs12", pkcs12_file="platform.p12")["problems"][0]
+
+
+def test_development_is_refused_in_production(look_up: Callable[..., Any]) -> None:
+    (problem,) = look_up(source="development")["problems"]
+    assert "pryv_environment is production" in problem
+
+
+def make(folder: Path, check: bool = False, **options: Any) -> list[str]:
+    """Run the module's work."""
+    parameters = {"directory": str(folder), "domain": DOMAIN, "days": 90, "renew_days": 30, **options}
+    return development_certificate.make(parameters, check)
+
+
+def test_development_makes_an_authority_once_and_renews_in_time(tmp_path: Path) -> None:
+    folder = tmp_path / "ca"
+    assert make(folder, check=True) == ["ca", "platform"]
+    assert not folder.exists()
+    assert make(folder) == ["ca", "platform"]
+    assert [
+        folder.stat().st_mode & 0o777,
+        *((folder / f"{n}.key").stat().st_mode & 0o777 for n in ("ca", "platform")),
+    ] == [
+        0o700,
+        0o600,
+        0o600,
+    ]
+    authority = (folder / "ca.pem").read_bytes()
+    assert make(folder) == []
+    assert make(folder, renew_days=90, check=True) == ["platform"]
+    assert make(folder, renew_days=90) == ["platform"]
+    assert (folder / "ca.pem").read_bytes() == authority
+
+
+def test_development_mends_a_pair_that_a_killed_run_left(tmp_path: Path) -> None:
+    make(tmp_path)
+    (tmp_path / "platform.key").write_bytes((tmp_path / "ca.key").read_bytes())
+    assert make(tmp_path) == ["platform"]
+
+
+def test_development_refuses_the_authority_of_another_domain(tmp_path: Path) -> None:
+    make(tmp_path)
+    with pytest.raises(development_certificate.CertificateError, match="another domain"):
+        make(tmp_path, domain="other.example")
+
+
+def test_hosts_get_what_development_made(look_up: Callable[..., Any], tmp_path: Path) -> None:
+    given = {"source": "development", "environment": "development"}
+    assert "first run" in look_up(**given)["private_key"]
+    make(tmp_path / "ca")
+    material = look_up(**given)
+    assert material["problems"] == []
+    assert material["fullchain"] == (tmp_path / "ca/platform.pem").read_text()
+    assert material["private_key"] == (tmp_path / "ca/platform.key").read_text()
+
+
+def handshake(folder: Path, name: str) -> None:
+    """Let a client, as strict as Python's, talk to a server with the folder's certificate."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(folder / "platform.pem", folder / "platform.key")
+    client = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+    client.verify_flags |= ssl.VerifyFlags.VERIFY_X509_STRICT
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = (
+        client.wrap_bio(to_client, to_server, server_hostname=name),
+        server.wrap_bio(to_server, to_client, server_side=True),
+    )
+    for _ in range(4):
+        for end in ends:
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+
+
+def test_a_strict_client_trusts_it_for_the_domain(tmp_path: Path) -> None:
+    make(tmp_path)
+    handshake(tmp_path, DOMAIN)
+    handshake(tmp_path, f"reg.{DOMAIN}")
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(tmp_path, "reg.other.example")
+
+
+def test_the_authority_is_worth_nothing_for_another_domain(tmp_path: Path) -> None:
+    make(tmp_path)
+    development_certificate.make_platform(tmp_path, "bank.example", 90)
+    with pytest.raises(ssl.SSLCertVerificationError, match="permitted subtree"):
+        handshake(tmp_path, "bank.example")
