@@ -213,6 +213,7 @@ def survey_problems(
     topology: Mapping[str, Any],
     unreachable: str = "error",
     clock_offset: float = 30,
+    now: float = 0,
 ) -> list[Problem]:
     """Check what the hosts said of themselves, except their sizes, which capacity_problems checks.
 
@@ -221,6 +222,7 @@ def survey_problems(
         topology: The topology fact.
         unreachable: Severity of a host that does not answer.
         clock_offset: Seconds that a host's clock may be off.
+        now: The controller's clock, in seconds since the epoch, after all have answered.
     """
     problems = []
     for host, result in results.items():
@@ -248,12 +250,12 @@ def survey_problems(
             )
         else:
             roles = topology["hosts"][host]["roles"]
-            problems += _machine_problems(host, result["survey"], roles, clock_offset)
+            problems += _machine_problems(host, result["survey"], roles, clock_offset, now)
     return problems
 
 
 def _machine_problems(
-    host: str, survey: Mapping[str, Any], roles: Sequence[str], clock_offset: float
+    host: str, survey: Mapping[str, Any], roles: Sequence[str], clock_offset: float, now: float
 ) -> Iterable[Problem]:
     system = survey["system"]
     if (system["ID"], system["VERSION_ID"]) not in SYSTEMS:
@@ -272,12 +274,16 @@ def _machine_problems(
         )
     if survey["data_device_found"] is False:
         yield _problem("error", host, "has no block device of the name that data_disk_device gives", "see lsblk there")
-    if abs(survey["clock_offset"]) > clock_offset:
-        ahead = "ahead of" if survey["clock_offset"] > 0 else "behind"
+    # A clock is ahead only if it is ahead of the answer's arrival too: until a busy host reads it, time passes.
+    offset = survey["clock_offset"]
+    if offset > 0:
+        offset = max(0, offset - max(0, now - survey["asked_at"]))
+    if abs(offset) > clock_offset:
+        ahead = "ahead of" if offset > 0 else "behind"
         yield _problem(
             "error",
             host,
-            f"its clock is {abs(survey['clock_offset']):.0f} s {ahead} this machine's",
+            f"its clock is {abs(offset):.0f} s {ahead} this machine's",
             "set both by NTP (timedatectl): certificates and tokens are refused otherwise",
         )
     yield from _port_problems(host, survey, roles)

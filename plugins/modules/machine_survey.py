@@ -78,7 +78,10 @@ survey:
       description: Whether C(data_device) is a block device; none when none was given.
       type: bool
     clock_offset:
-      description: Seconds that the clock is ahead of the controller's.
+      description: Seconds that the clock is ahead of what the controller's was when it asked.
+      type: float
+    asked_at:
+      description: The controller's clock when it asked, in seconds since the epoch.
       type: float
     managed:
       description: Whether this toolkit has been here before.
@@ -200,6 +203,7 @@ def main() -> None:
             "data_disk_gb": data_disk_gb,
             "data_device_found": data_device_found,
             "clock_offset": clock_offset,
+            "asked_at": module.params["controller_time"],
             "managed": Path("/etc/pryv").is_dir(),
             "addresses": own_addresses(Path("/proc/net/fib_trie").read_text()),
             "listeners": listeners(),

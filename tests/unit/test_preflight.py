@@ -164,6 +164,7 @@ def survey(**changed: Any) -> dict[str, Any]:
         "os_free_gb": 12.0,
         "data_device_found": None,
         "clock_offset": 1.2,
+        "asked_at": 0,
         "managed": False,
         "addresses": ["192.0.2.21"],
         "listeners": [],
@@ -193,6 +194,14 @@ def test_a_fit_host_passes() -> None:
 )
 def test_an_unfit_host(changed: dict[str, Any], expected: str) -> None:
     assert found("co1", **changed) == [f"error co1: {expected}"]
+
+
+def test_a_slow_answer_is_no_wrong_clock() -> None:
+    results = {"co1": survey(clock_offset=50)}
+    assert preflight.survey_problems(results, PLATFORM, now=60) == []
+    assert lines(preflight.survey_problems(results, PLATFORM, now=10)) == [
+        "error co1: its clock is 40 s ahead of this machine's"
+    ]
 
 
 @pytest.mark.parametrize(
