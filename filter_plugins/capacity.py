@@ -82,7 +82,8 @@ METRICS = (
     Metric("read.attachments_per_second", "attachment_reads_per_second", "Attachment reads", "requests/s"),
     Metric("read.previews_per_second", "previews_per_second", "Image previews", "requests/s"),
 )
-USERS, ATTACHMENT_WRITES = METRICS[0], METRICS[2]
+USERS = METRICS[0]
+ATTACHMENT_WRITES = METRICS[2]
 REQUEST_RATES = ("write.requests_per_second", "read.requests_per_second", "read.attachments_per_second")
 
 # What one core can do: the guide's "Max Performance of a Single Core". A core holds fewer users than `users`.
@@ -853,7 +854,8 @@ def capacity_forecast(
 
 # --- the inventory against the plan ---------------------------------------------------------------
 
-MEBIBYTE, GIGABYTE = 2**20, 10**9
+MEBIBYTE = 2**20
+GIGABYTE = 10**9
 # What of a machine's nominal size its operating system must be able to use: kernel and file system keep some.
 USABLE_SHARE = 0.9
 

@@ -184,10 +184,18 @@ def capacity_chart(forecast: Mapping[str, Any], zone: str) -> str:
     return _svg(width, height, title, body)
 
 
-CLIENTS_RIGHT, LANE_LEFT, LANE_RIGHT, PADDING, GAP = 104, 188, 760, 14, 10
-TILE_WIDTH, TILE_HEIGHT, HEADING = 100, 46, 30
+# Of the drawing of the platform, in its own units.
+CLIENTS_RIGHT = 104
+LANE_LEFT = 188
+LANE_RIGHT = 760
+PADDING = 14
+GAP = 10
+TILE_WIDTH = 100
+TILE_HEIGHT = 46
+HEADING = 30
 TILES_PER_ROW = (LANE_RIGHT - LANE_LEFT - 2 * PADDING + GAP) // (TILE_WIDTH + GAP)
-ROWS_SHOWN, ZONES_SHOWN = 2, 12
+ROWS_SHOWN = 2
+ZONES_SHOWN = 12
 ARROW = (
     '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
     '<path d="M0 0L8 4L0 8z" class="head"/></marker></defs>'

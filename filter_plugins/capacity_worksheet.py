@@ -60,7 +60,9 @@ ROWS = {
     ("READ", "Volume (MB per day)"): "read.mb_per_day",
 }
 # Columns that are no zone.
-PART, METRIC, MEANING = "Part", "Metric (WRITE and READ: per user)", "What it means"
+PART = "Part"
+METRIC = "Metric (WRITE and READ: per user)"
+MEANING = "What it means"
 
 
 def _folded(text: str) -> str:
