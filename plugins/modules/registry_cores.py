@@ -267,6 +267,8 @@ def probe(cores: dict[str, Any], domain: str, ca: str, timeout: float) -> dict[s
     if not cores:
         return {}
     context = ssl.create_default_context(cafile=ca)
+    # Python 3.13 refuses authorities that all other clients accept, such as one without the key usage extension.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     with ThreadPoolExecutor(max_workers=16) as pool:
         seen = pool.map(lambda core: why_silent(f"{core}.{domain}", cores[core]["address"], context, timeout), cores)
         return {core: reason for core, reason in zip(cores, seen, strict=True) if reason}

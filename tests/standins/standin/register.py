@@ -124,9 +124,9 @@ class Register:
         servers = self.config["net"]["aaservers"]
         uncounted = []
         for name, hosting in registry.hostings_of(self.config["net"]):
-            hosting["available"] = True
-            if len(servers[name]) == 1:
-                hosting["availableCore"] = servers[name][0]["base_url"]
+            hosting["available"] = bool(servers[name])
+            if len(servers[name]) < 2:
+                hosting["availableCore"] = servers[name][0]["base_url"] if servers[name] else ""
             else:
                 uncounted.append((name, hosting))
         answer = json.loads(json.dumps(self.config["net"]["aahostings"]))
