@@ -208,8 +208,6 @@ def run(conf: Path) -> None:
     server.bind((config["dns"]["ip"], int(config["dns"]["port"])))
     say(f"dns listens on {config['dns']['ip']}:{config['dns']['port']}/udp")
     users = registry.connect(config)
-    # register and dns are one program, and each answers the other's questions too.
-    serve("dns", "", [int(config["server"]["port"])], Register(config, users).answer)
 
     def server_of(name: str) -> str | None:
         try:
