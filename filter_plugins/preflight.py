@@ -184,12 +184,6 @@ def disk_problems(hostvars: Any, topology: Mapping[str, Any]) -> list[Problem]:
     return problems
 
 
-def named_problems(lines: Iterable[str], where: str) -> list[Problem]:
-    """Make problems of the lines of another role, each `problem: remedy`; remedies begin with a verb in lower case."""
-    parts = (re.split(r": (?=[a-z])", line, maxsplit=1) for line in lines)
-    return [_problem("error", where, part[0], part[-1]) for part in parts]
-
-
 def as_warnings(problems: Iterable[Problem], places: Iterable[str]) -> list[Problem]:
     """Turn the errors of some places into warnings."""
     softened = frozenset(places)
@@ -389,7 +383,6 @@ class FilterModule:
             "delegation_problems": delegation_problems,
             "disk_problems": disk_problems,
             "missing_files": missing_files,
-            "named_problems": named_problems,
             "preflight_report": preflight_report,
             "secret_problems": secret_problems,
             "survey_problems": survey_problems,

@@ -97,9 +97,9 @@ _raw:
   elements: dict
   contains:
     problems:
-      description: Everything that is wrong with the certificate, each with its remedy.
+      description: Everything that is wrong, each with C(severity), C(where), C(problem) and C(remedy).
       type: list
-      elements: str
+      elements: dict
     fullchain:
       description: PEM text of the certificate, followed by its intermediates.
       type: str
@@ -114,14 +114,29 @@ _raw:
 PUBLIC_CURVES = ("secp256r1", "secp384r1", "secp521r1")
 SMALLEST_RSA = 2048  # bits
 TRUST_STORES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+NAME_A_FILE = "give the path of a file on this machine, absolute or relative to the inventory"
 NOT_MADE_YET = "The first run that is not in check mode makes it.\n"
+
+
+Problem = dict[str, str]
+
+
+def wrong(where: str, problem: str, remedy: str) -> Problem:
+    """One thing that must be put right, in the form that preflight reports.
+
+    Args:
+        where: The variable, or the certificate's name.
+        problem: What is wrong, as the rest of a sentence that begins with where.
+        remedy: What to do.
+    """
+    return {"severity": "error", "where": where, "problem": problem, "remedy": remedy}
 
 
 @dataclass
 class Material:
     """What a platform's hosts need of its certificate, and what is wrong with it."""
 
-    problems: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     fullchain: str = ""
     private_key: str = ""
     ca: str = ""
@@ -239,26 +254,34 @@ def examine(
         What hosts need, or all that is wrong.
     """
     leaf, fits = find_leaf(certificates, key)
-    problems: list[str] = []
+    problems: list[Problem] = []
     if key is not None and not fits:
         problems.append(
-            f"the private key belongs to none of the certificates ({name_of(leaf)} has another): "
-            "give the key that the certificate was requested with"
+            wrong(name_of(leaf), "does not belong to the private key", "give the key that it was requested with")
         )
     if missing := sorted({domain.lower(), f"*.{domain.lower()}"} - covered_names(leaf)):
+        covered = ", ".join(sorted(covered_names(leaf))) or "no name at all"
         problems.append(
-            f"{name_of(leaf)} is for {', '.join(sorted(covered_names(leaf))) or 'no name at all'} and not for "
-            f"{' and '.join(missing)}: request one for {domain} and *.{domain}"
+            wrong(
+                name_of(leaf),
+                f"is for {covered} and not for {' and '.join(missing)}",
+                f"request one for {domain} and *.{domain}",
+            )
         )
     if not is_for_servers(leaf):
-        problems.append(f"{name_of(leaf)} is not for servers: request one with the extended key usage serverAuth")
+        problems.append(
+            wrong(name_of(leaf), "is not for servers", "request one with the extended key usage serverAuth")
+        )
 
     chain = build_chain(leaf, certificates)
     anchors = []
     if is_self_signed(leaf):
         problems.append(
-            f"{name_of(leaf)} is self-signed, so that nobody trusts it: have it signed by an authority, or use "
-            "certificate_source: development"
+            wrong(
+                name_of(leaf),
+                "is self-signed, so that nobody trusts it",
+                "have it signed by an authority, or use certificate_source: development",
+            )
         )
     else:
         if is_self_signed(chain[-1]):
@@ -267,9 +290,12 @@ def examine(
             anchors = [root for root in roots() if any(is_issued_by(member, root) for member in chain)]
         if not anchors:
             problems.append(
-                f"the chain ends at {name_of(chain[-1])}, whose issuer {chain[-1].issuer.rfc4514_string()} is missing: "
-                f"add that certificate to the bundle, or set certificate_root_file if it is the root of an authority "
-                f"of your own{issuer_address(chain[-1])}"
+                wrong(
+                    name_of(chain[-1]),
+                    f"ends the chain: its issuer {chain[-1].issuer.rfc4514_string()} is missing",
+                    "add that certificate to the bundle, or set certificate_root_file if it is the root of an "
+                    f"authority of your own{issuer_address(chain[-1])}",
+                )
             )
     for member in chain:
         problems += weaknesses(member, now, minimum_days)
@@ -284,27 +310,30 @@ def examine(
     )
 
 
-def weaknesses(certificate: x509.Certificate, now: datetime.datetime, minimum_days: int) -> list[str]:
+def weaknesses(certificate: x509.Certificate, now: datetime.datetime, minimum_days: int) -> list[Problem]:
     """What is wrong with a certificate by itself."""
     found, name = [], name_of(certificate)
     if weakness := key_weakness(certificate.public_key()):
         found.append(
-            f"{name} has {weakness}, which browsers refuse: "
-            f"use RSA with at least {SMALLEST_RSA} bits, or the curve P-256 or P-384"
+            wrong(
+                name,
+                f"has {weakness}, which browsers refuse",
+                f"use RSA with at least {SMALLEST_RSA} bits, or the curve P-256 or P-384",
+            )
         )
     algorithm = certificate.signature_hash_algorithm
     if isinstance(algorithm, (hashes.MD5, hashes.SHA1)):
-        found.append(f"{name} is signed with {algorithm.name}, which can be forged: request one signed with SHA-256")
-    left = certificate.not_valid_after_utc - now
-    if certificate.not_valid_before_utc > now:
-        found.append(f"{name} is valid from {certificate.not_valid_before_utc:%Y-%m-%d} only: check the clock, or wait")
-    elif left <= datetime.timedelta():
-        found.append(f"{name} expired on {certificate.not_valid_after_utc:%Y-%m-%d}: renew it")
-    elif left < datetime.timedelta(days=minimum_days):
         found.append(
-            f"{name} expires on {certificate.not_valid_after_utc:%Y-%m-%d}, in {left.days} days, fewer than the "
-            f"{minimum_days} of certificate_minimum_days: renew it"
+            wrong(name, f"is signed with {algorithm.name}, which can be forged", "request one signed with SHA-256")
         )
+    first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if first > now:
+        found.append(wrong(name, f"is valid from {first:%Y-%m-%d} only", "check this machine's clock, or wait"))
+    elif last <= now:
+        found.append(wrong(name, f"expired on {last:%Y-%m-%d}", "renew it"))
+    elif last - now < datetime.timedelta(days=minimum_days):
+        days = f"in {(last - now).days} days, fewer than the {minimum_days} of certificate_minimum_days"
+        found.append(wrong(name, f"expires on {last:%Y-%m-%d}, {days}", "renew it"))
     return found
 
 
@@ -325,27 +354,47 @@ def trusted_roots() -> list[x509.Certificate]:
     return roots
 
 
-def read_certificates(variable: str, content: bytes, problems: list[str]) -> list[x509.Certificate]:
+def read_certificates(variable: str, content: bytes, problems: list[Problem]) -> list[x509.Certificate]:
     """Certificates in a PEM text; what is wrong with it is added to the problems."""
     try:
         return x509.load_pem_x509_certificates(content)
     except ValueError:
-        problems.append(f"{variable} has no certificate that can be read: give PEM text, BEGIN CERTIFICATE and so on")
+        problems.append(
+            wrong(
+                variable, "has no certificate that can be read", "give PEM text, -----BEGIN CERTIFICATE----- and so on"
+            )
+        )
         return []
 
 
-def read_key(variable: str, content: bytes, problems: list[str]) -> PrivateKeyTypes | None:
+def read_key(variable: str, content: bytes, problems: list[Problem]) -> PrivateKeyTypes | None:
     """The private key in a PEM text; what is wrong with it is added to the problems."""
     try:
         return serialization.load_pem_private_key(content, password=None)
     except TypeError:
         problems.append(
-            f"{variable} is locked with a passphrase: "
-            "unlock it (openssl pkey) and encrypt it with ansible-vault instead"
+            wrong(
+                variable,
+                "is locked with a passphrase",
+                "unlock it (openssl pkey) and encrypt it with ansible-vault instead",
+            )
         )
     except ValueError:
-        problems.append(f"{variable} is no private key that can be read: give PEM text, BEGIN PRIVATE KEY and so on")
+        problems.append(
+            wrong(
+                variable, "is no private key that can be read", "give PEM text, -----BEGIN PRIVATE KEY----- and so on"
+            )
+        )
     return None
+
+
+class UnreadableError(AnsibleError):  # type: ignore[misc]
+    """A file that a variable names cannot be read."""
+
+    def __init__(self, problem: Problem) -> None:
+        """Keep the problem for the report."""
+        super().__init__(f"{problem['where']}: {problem['problem']}")
+        self.problem = problem
 
 
 class LookupModule(LookupBase):  # type: ignore[misc]
@@ -358,18 +407,18 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         return [vars(self._material(terms[0]))]
 
     def _material(self, domain: str) -> Material:
-        problems: list[str] = []
+        problems: list[Problem] = []
         certificates: list[x509.Certificate] = []
         key: PrivateKeyTypes | None = None
         match self.get_option("source"):
             case "development":
                 if self.get_option("environment") == "production":
-                    return Material(
-                        [
-                            "certificate_source is development, and pryv_environment is production: get a certificate "
-                            f"for {domain} and *.{domain} from an authority; set certificate_source to pem or pkcs12"
-                        ]
+                    problem = wrong(
+                        "certificate_source",
+                        "is development, and pryv_environment is production",
+                        f"get a certificate for {domain} and *.{domain} from an authority, and set pem or pkcs12",
                     )
+                    return Material([problem])
                 return self._development()
             case "pem":
                 certificates = self._given("bundle", read_certificates, problems) or []
@@ -404,53 +453,50 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         try:
             return Path(self._loader.get_real_file(str((self._folder / path).absolute()))).read_bytes()
         except (AnsibleError, OSError) as error:
-            raise AnsibleError(f"{variable}: {path} cannot be read: {error}") from error
+            raise UnreadableError(wrong(variable, f"{path} cannot be read: {error}", NAME_A_FILE)) from error
 
-    def _given(self, name: str, parse: Callable[[str, bytes, list[str]], Any], problems: list[str]) -> Any:
+    def _given(self, name: str, parse: Callable[[str, bytes, list[Problem]], Any], problems: list[Problem]) -> Any:
         """What is in a variable or in the file that another names."""
-        text, file = self.get_option(name), self.get_option(f"{name}_file")
+        text, file, variable = self.get_option(name), self.get_option(f"{name}_file"), f"certificate_{name}"
         if bool(text) == bool(file):
             state = "set" if text else "empty"
-            problems.append(f"certificate_{name} and certificate_{name}_file are both {state}: set one of them")
+            problems.append(wrong(f"{variable} and {variable}_file", f"are both {state}", "set one of them"))
             return None
         if text:
-            return parse(f"certificate_{name}", text.encode(), problems)
+            return parse(variable, text.encode(), problems)
         try:
-            return parse(f"certificate_{name}_file", self._read(f"certificate_{name}_file", Path(file)), problems)
-        except AnsibleError as error:
-            problems.append(f"{error.message}: give the path of a file on this machine")
+            return parse(f"{variable}_file", self._read(f"{variable}_file", Path(file)), problems)
+        except UnreadableError as error:
+            problems.append(error.problem)
             return None
 
-    def _open_pkcs12(self, problems: list[str]) -> tuple[list[x509.Certificate], PrivateKeyTypes | None]:
+    def _open_pkcs12(self, problems: list[Problem]) -> tuple[list[x509.Certificate], PrivateKeyTypes | None]:
+        variable = "certificate_pkcs12_file"
         file, passphrase = self.get_option("pkcs12_file"), self.get_option("pkcs12_passphrase")
         if not file:
-            problems.append("certificate_pkcs12_file is empty: give the path of a file on this machine")
+            problems.append(wrong(variable, "is empty", NAME_A_FILE))
             return [], None
         try:
-            content = self._read("certificate_pkcs12_file", Path(file))
+            content = self._read(variable, Path(file))
             key, leaf, others = pkcs12.load_key_and_certificates(content, passphrase.encode() or None)
-        except AnsibleError as error:
-            problems.append(f"{error.message}: give the path of a file on this machine")
+        except UnreadableError as error:
+            problems.append(error.problem)
             return [], None
         except ValueError:
-            problems.append(
-                f"certificate_pkcs12_file: {file} does not open: "
-                "check that it is PKCS#12, and certificate_pkcs12_passphrase"
-            )
+            remedy = "check that it is PKCS#12, and certificate_pkcs12_passphrase"
+            problems.append(wrong(variable, f"{file} does not open", remedy))
             return [], None
         if key is None or leaf is None:
-            problems.append(
-                f"certificate_pkcs12_file: {file} lacks {'its private key' if leaf else 'the certificate of its key'}: "
-                "export both into it"
-            )
+            what = "its private key" if leaf else "the certificate of its key"
+            problems.append(wrong(variable, f"{file} lacks {what}", "export both into it"))
         return ([leaf] if leaf else []) + others, key
 
-    def _roots(self, problems: list[str]) -> list[x509.Certificate]:
+    def _roots(self, problems: list[Problem]) -> list[x509.Certificate]:
         roots = trusted_roots()
         if file := self.get_option("root_file"):
             try:
                 content = self._read("certificate_root_file", Path(file))
                 roots = read_certificates("certificate_root_file", content, problems) + roots
-            except AnsibleError as error:
-                problems.append(f"{error.message}: give the path of a file on this machine")
+            except UnreadableError as error:
+                problems.append(error.problem)
         return roots

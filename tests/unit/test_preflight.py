@@ -309,12 +309,6 @@ def test_report_says_when_nothing_is_wrong_and_when_hosts_were_not_asked() -> No
     assert "The hosts were not asked" in report
 
 
-def test_lines_of_other_roles_become_problems() -> None:
-    assert preflight.named_problems(["key: /k.pem is old: renew it: today"], "certificate") == [
-        {"severity": "error", "where": "certificate", "problem": "key: /k.pem is old", "remedy": "renew it: today"}
-    ]
-
-
 def test_only_errors_of_the_given_places_become_warnings() -> None:
     softened = preflight.as_warnings(
         [problem("error", "co1"), problem("error", "zone"), problem("note", "co1")], ["co1"]
