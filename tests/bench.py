@@ -60,6 +60,7 @@ def play(name: str, playbook: str, hosts: fleet.Fleet, arguments: Sequence[str] 
     log = RESULTS / f"{hosts.name}-{name.replace(' ', '-')}.log"
     command = ["ansible-playbook", "-vvv", "--inventory", str(hosts.inventory), playbook, *arguments]
     command += ["--extra-vars", f'{{"pryv_image_archive": ["{IMAGES}"]}}']
+    command += ["--extra-vars", f"pryv_event_types_file={fleet.CHECKOUT}/tests/standins/event-types.json"]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     start = time.monotonic()
     with log.open("wb") as output:
