@@ -39,6 +39,8 @@ CACHE = CHECKOUT / ".cache"
 FLEET = CACHE / "fleet"
 KEY = FLEET / "id_ed25519"
 KNOWN_HOSTS = FLEET / "known_hosts"
+#: For people and tests: `ssh -F .cache/fleet/ssh_config co1.poc`.
+SSH_CONFIG = FLEET / "ssh_config"
 #: Where SSH keeps open connections, followed by the address; a socket's path has to be short.
 CONTROL = "~/.ansible/cp/fleet-"
 #: What may be shared between checkouts, because its name says what is in it.
@@ -446,6 +448,7 @@ class Fleet:
                 known = [line for line in known if line.split(",")[0] != host.address]
                 known.append(f"{','.join(map(str, host.addresses))},{host.name}.{self.name} {kind} {key}\n")
             KNOWN_HOSTS.write_text("".join(known))
+            SSH_CONFIG.write_text(ssh_config(known))
 
     def _make_networks(self) -> None:
         existing = json.loads(docker("network", "inspect", *docker("network", "ls", "--quiet").split()))
@@ -630,6 +633,20 @@ def remove(containers: Sequence[str], networks: Sequence[str]) -> None:
         docker("rm", "--force", "--volumes", *containers)
     if networks:
         docker("network", "rm", *networks)
+
+
+def ssh_config(known: Sequence[str]) -> str:
+    """SSH's configuration for test hosts, named `host.fleet`.
+
+    Args:
+        known: Lines of known_hosts: the address first, the name last.
+    """
+    hosts = (line.split()[0].split(",") for line in known)
+    lines = [f"Host {names[-1]}\n  HostName {names[0]}\n" for names in hosts]
+    return "".join(lines) + (
+        f"Host *\n  User ops\n  IdentityFile {KEY}\n  IdentitiesOnly yes\n  UserKnownHostsFile {KNOWN_HOSTS}\n"
+        f"  ControlMaster auto\n  ControlPath {CONTROL}%h\n  ControlPersist 60\n"
+    )
 
 
 def make_key(path: Path, comment: str) -> str:
