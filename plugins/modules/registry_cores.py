@@ -326,12 +326,13 @@ def main() -> None:
         module.fail_json(
             msg="No core answers, and a registry without a core cannot start. Set up a core first.", left_out=left_out
         )
-    closed = {facts["zone"] for facts in inventory.values()} - {
-        inventory[core]["zone"] for core in cores if inventory[core]["accepts_users"]
-    }
+    closed = {facts["zone"] for facts in inventory.values()} | set(known.values())
+    closed -= {inventory[core]["zone"] for core in cores if inventory[core]["accepts_users"]}
     if module.params["probe"]:
         for zone in sorted(closed):
-            module.warn(f"ZONE {zone} TAKES NO NEW USERS: none of its cores accepts users and answers.")
+            module.warn(
+                f"ZONE {zone} TAKES NO NEW USERS: the inventory has no core in it that accepts users and answers."
+            )
     module.exit_json(changed=False, cores=cores, left_out=left_out, users=users)
 
 
