@@ -50,10 +50,13 @@ SUITE_PACKAGES = {
     "debian-12": ("libnginx-mod-stream",),
 }
 
+#: Where SSH keeps connections open.
+CONTROL = "~/.ansible/cp/vm-"
 ROOT_SIZE = "8G"
 SSH_PORT = 2222
 SERVICES = (("tcp", 80), ("tcp", 443), ("tcp", 53), ("udp", 53))
-BOOT_SECONDS = 240
+#: Emulated, on a machine that is busy otherwise.
+BOOT_SECONDS = 600
 
 #: A boot sector that tells QEMU's exit device 0x10: QEMU then ends with twice that, plus one.
 PROBE = bytes.fromhex("b010e6f4f4") + bytes(505) + b"\x55\xaa"
@@ -273,6 +276,10 @@ class Machine:
             os.kill(pid, signal.SIGKILL)
             while self.pid is not None:
                 time.sleep(0.05)
+        # Nobody says good-bye to an open connection of a machine that is off.
+        control = Path(f"{CONTROL}{self.address}").expanduser()
+        if control.exists():
+            run(["ssh", "-O", "exit", "-o", f"ControlPath={control}", self.address], check=False)
 
     def grow(self, serial: str, size: str) -> None:
         """Makes a disk larger, while the machine runs or not.
@@ -399,6 +406,7 @@ class Machines:
         return {
             "ANSIBLE_PRIVATE_KEY_FILE": str(self.folder / "id_ed25519"),
             "ANSIBLE_SSH_COMMON_ARGS": f"-o UserKnownHostsFile={hosts} -o StrictHostKeyChecking=accept-new",
+            "ANSIBLE_SSH_CONTROL_PATH": f"{CONTROL}%%h",
             "ANSIBLE_REMOTE_PORT": str(SSH_PORT),
         }
 

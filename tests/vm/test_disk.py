@@ -1,0 +1,337 @@
+"""The life of an encrypted disk, step by step on one machine; each test goes on where the one before it left off."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.fleet.fleet import CACHE, CHECKOUT
+from tests.vm.vm import SSH_PORT, Machine, Machines
+
+DEVICE = "/dev/disk/by-id/virtio-data"
+FOREIGN = "/dev/disk/by-id/virtio-foreign"
+PROGRAMS = Path(sys.executable).parent
+HEADER_BYTES = 16 * 2**20
+
+
+@dataclass
+class Played:
+    """What a playbook did."""
+
+    code: int
+    output: str
+
+    @property
+    def changed(self) -> int:
+        """How many tasks changed something on the host."""
+        return sum(map(int, re.findall(r"^co1 .*changed=(\d+)", self.output, re.MULTILINE)))
+
+
+@dataclass
+class World:
+    """The machine under test, its inventory, and the ways to act on them."""
+
+    machines: Machines
+    inventory: Path
+
+    @property
+    def machine(self) -> Machine:
+        return self.machines.all[0]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        password = CHECKOUT / "tests/fleet/vault-password"
+        own = {"ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "ANSIBLE_VAULT_PASSWORD_FILE": str(password)}
+        return {**os.environ, **self.machines.env(), **own}
+
+    def command(self, playbook: str, *arguments: str, **variables: object) -> list[str]:
+        program = [str(PROGRAMS / "ansible-playbook"), "--inventory", str(self.inventory), "--diff", playbook]
+        return [*program, *arguments, "--extra-vars", json.dumps(variables)]
+
+    def play(self, playbook: str, *arguments: str, **variables: object) -> Played:
+        done = subprocess.run(
+            self.command(playbook, *arguments, **variables),
+            cwd=CHECKOUT,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return Played(done.returncode, done.stdout)
+
+    def converge(self, *arguments: str, **variables: object) -> Played:
+        return self.play("molecule/disk/converge.yml", *arguments, **variables)
+
+    def set(self, **variables: object) -> None:
+        """Writes variables into the inventory, as an operator does."""
+        path = self.inventory / "group_vars/all/changed.yml"
+        before = yaml.safe_load(path.read_text()) if path.exists() else {}
+        path.write_text(yaml.safe_dump({**before, **variables}))
+
+    def vault(self) -> dict[str, str]:
+        """The recovery keys in the vault."""
+        view = [str(PROGRAMS / "ansible-vault"), "view", str(self.inventory / "group_vars/all/vault.yml")]
+        text = subprocess.run(view, env=self.environment, capture_output=True, text=True, check=True).stdout
+        keys: dict[str, str] = yaml.safe_load(text)["data_disk_recovery_keys"]
+        return keys
+
+    def run(self, command: str, *, stdin: str = "", check: bool = True) -> str:
+        """Runs a shell command as root on the machine and returns its output."""
+        options = shlex.split(self.environment["ANSIBLE_SSH_COMMON_ARGS"])
+        identity = ["-q", "-i", self.environment["ANSIBLE_PRIVATE_KEY_FILE"], "-p", str(SSH_PORT)]
+        done = subprocess.run(
+            ["ssh", *identity, *options, f"ops@{self.machine.address}", f"sudo sh -c {shlex.quote(command)}"],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0 or not check, f"{command}: {done.stderr}"
+        return done.stdout.strip()
+
+    def opens(self, key: str) -> bool:
+        """Whether a key opens the disk."""
+        test = f"cryptsetup open --test-passphrase --key-file - {DEVICE} && echo yes"
+        return self.run(test, stdin=key, check=False) == "yes"
+
+    def await_state(self, what: str, command: str, seconds: int = 240) -> None:
+        """Waits until a command succeeds on the machine."""
+        deadline = time.monotonic() + seconds
+        while self.run(f"{command} >/dev/null 2>&1 && echo yes", check=False) != "yes":
+            assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+            time.sleep(2)
+
+    def restart(self, act: Callable[[], object], *order: str) -> None:
+        """Takes the machine down by some means, and up again."""
+        act()
+        deadline = time.monotonic() + 120
+        while self.machine.pid is not None and time.monotonic() < deadline:
+            time.sleep(0.5)
+        self.machine.cut()
+        self.machines.up(order=order)
+
+    def shut_down(self) -> None:
+        self.run("systemctl poweroff", check=False)
+
+    @property
+    def backups(self) -> list[Path]:
+        return sorted((self.inventory / "backups/luks").glob("*"))
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    inventory = CACHE / "disk" / "inventory"
+    shutil.rmtree(inventory, ignore_errors=True)
+    shutil.copytree(CHECKOUT / "molecule/disk/inventory", inventory)
+    made = World(Machines(inventory), inventory)
+    made.machines.up()
+    return made
+
+
+def test_a_recovery_key_is_made_in_the_vault(world: World) -> None:
+    assert world.play("playbooks/secrets.yml").code == 0
+    assert list(world.vault()) == ["co1"]
+
+
+def test_check_mode_says_what_would_be_done_and_touches_nothing(world: World) -> None:
+    played = world.play("molecule/disk/converge.yml", "--check", "--limit", "core")
+    assert played.code == 0, played.output
+    assert f"+make {DEVICE} a LUKS2 volume" in played.output
+    with world.machine.disk("data").open("rb") as disk:
+        assert not any(disk.read(HEADER_BYTES))
+
+
+def test_a_foreign_disk_is_refused(world: World) -> None:
+    world.run(f"mkfs.ext4 -q -L photos {FOREIGN}")
+    before = world.run(f"head -c 16M {FOREIGN} | sha256sum")
+    for variables, reason in (
+        ({"data_disk_device": FOREIGN}, r"holds ext4 \(labelled photos\)"),
+        ({"data_disk_device": "/dev/vda"}, "in use .mounted at /"),
+        ({"data_disk_device": "/dev/disk/by-id/virtio-none"}, f"There are: {DEVICE}, {FOREIGN}"),
+    ):
+        played = world.converge(**variables)
+        assert played.code != 0
+        assert re.search(reason, " ".join(played.output.split())), played.output
+    assert world.run(f"head -c 16M {FOREIGN} | sha256sum") == before
+
+
+def test_a_power_cut_in_the_middle_of_formatting_is_mended_by_the_next_run(world: World) -> None:
+    command = world.command("molecule/disk/converge.yml")
+    with subprocess.Popen(command, cwd=CHECKOUT, env=world.environment, stdout=subprocess.DEVNULL) as running:
+        # The label is in the header, at a fixed place, from the moment that there is a header.
+        with world.machine.disk("data").open("rb", buffering=0) as disk:
+            while running.poll() is None:
+                disk.seek(24)
+                if disk.read(13) == b"pryv_data_new":
+                    break
+                time.sleep(0.02)
+        assert running.poll() is None, "the run was over before the power could be cut"
+        world.machine.cut()
+        running.kill()
+    world.machines.up()
+    assert world.run(f"cryptsetup luksDump {DEVICE} | grep -c pryv_data_new") == "1"
+
+    played = world.converge("-vvv")
+    assert played.code == 0, played.output
+    assert world.run("findmnt -no SOURCE,FSTYPE /srv/pryv").split() == ["/dev/mapper/pryv_data", "xfs"]
+    assert not [key for key in world.vault().values() if key in played.output], "a recovery key is in the output"
+
+
+def test_a_second_run_changes_nothing(world: World) -> None:
+    played = world.converge()
+    assert (played.code, played.changed) == (0, 0), played.output
+
+
+def test_the_volume_is_made_as_documented(world: World) -> None:
+    header = json.loads(world.run(f"cryptsetup luksDump --dump-json-metadata {DEVICE}"))
+    assert header["segments"]["0"]["encryption"] == "aes-xts-plain64"
+    slot = header["keyslots"]["0"]
+    assert (slot["key_size"], slot["kdf"]["type"]) == (64, "argon2id")
+    assert (slot["kdf"]["memory"], slot["kdf"]["time"], slot["kdf"]["cpus"]) == (32768, 4, 1)
+    assert "tpm2" in json.dumps(header["tokens"])
+    assert len(world.backups) == 1
+    assert world.backups[0].stat().st_mode & 0o777 == 0o600
+    assert world.backups[0].read_bytes().startswith(b"$ANSIBLE_VAULT")
+
+
+def test_after_a_reboot_the_tpm_unlocks_it_before_docker_starts(world: World) -> None:
+    world.run("echo precious >/srv/pryv/data; sync /srv/pryv/data")
+    world.restart(world.shut_down)
+    world.await_state("Docker runs", "systemctl is-active docker.service")
+    assert world.run("cat /srv/pryv/data") == "precious"
+    assert world.run("systemctl show -P ActiveState pryv-data-unlock.service") == "active"
+
+
+def test_a_wrong_key_changes_nothing(world: World) -> None:
+    before = world.run(f"cryptsetup luksDump {DEVICE} | sha256sum")
+    played = world.converge(data_disk_recovery_keys={"co1": "not-the-key-of-this-disk-at-all"})
+    assert played.code != 0
+    assert "no recovery key in the vault opens it" in " ".join(played.output.split())
+    assert world.run(f"cryptsetup luksDump {DEVICE} | sha256sum") == before
+
+
+def test_a_grown_disk_grows_the_file_system_in_use(world: World) -> None:
+    world.machine.grow("data", "2G")
+    world.await_state("the disk has grown", f"test $(blockdev --getsize64 {DEVICE}) -eq {2 * 2**30}", 30)
+    played = world.converge()
+    assert played.code == 0, played.output
+    assert int(world.run("findmnt -bno SIZE /srv/pryv")) > 1.8 * 2**30
+    assert world.run("cat /srv/pryv/data") == "precious"
+
+
+def test_rotated_keys_replace_the_old_ones_without_downtime(world: World) -> None:
+    old, copies = world.vault()["co1"], world.backups
+    mounted = world.run("findmnt -no ID /srv/pryv")
+    played = world.play("playbooks/rotate_disk_keys.yml", "-vvv")
+    assert played.code == 0, played.output
+    keys = world.vault()
+    assert list(keys) == ["co1", "co1@2"]
+    assert world.opens(keys["co1@2"])
+    assert not world.opens(old)
+    assert world.run("findmnt -no ID /srv/pryv") == mounted
+    header = json.loads(world.run(f"cryptsetup luksDump --dump-json-metadata {DEVICE}"))
+    assert len(header["keyslots"]) == 2
+    assert not [key for key in keys.values() if key in played.output], "a recovery key is in the output"
+    assert len(world.backups) == 1
+    assert world.backups != copies
+
+
+def test_tang_down_and_disks_in_another_order(world: World) -> None:
+    world.run("systemctl enable --now tangd.socket")
+    thumbprint = world.run("tang-show-keys 80")
+    server = {"url": "http://127.0.0.1", "thumbprint": thumbprint}
+    world.set(data_disk_unlock="tang", data_disk_tang_servers=[server])
+    played = world.converge()
+    assert played.code == 0, played.output
+    kinds = world.run(f"cryptsetup luksDump --dump-json-metadata {DEVICE}")
+    assert "clevis" in kinds
+    assert "systemd-tpm2" not in kinds
+    world.run("systemctl disable tangd.socket")
+    world.restart(world.shut_down, "foreign", "data", "root")
+
+    assert world.run(f"readlink -f {DEVICE}") == "/dev/vdb"
+    assert world.run("findmnt -no SOURCE /") == "/dev/vdc"
+    world.await_state("the unlocking has failed once", "test -e /run/issue.d/pryv-data.issue")
+    assert "The data disk is locked" in world.run("cat /run/issue.d/pryv-data.issue; run-parts /etc/update-motd.d")
+    assert world.run("findmnt /srv/pryv", check=False) == ""
+    assert world.run("systemctl is-active docker.service", check=False) == "inactive"
+    assert world.run("touch /srv/pryv/file && echo written", check=False) == ""
+    # Whoever asks for Docker does not get it either.
+    assert world.run("systemctl start docker.service && echo started", check=False) == ""
+
+    world.run("systemctl start tangd.socket")
+    world.await_state("Docker runs", "systemctl is-active docker.service")
+    assert world.run("cat /srv/pryv/data") == "precious"
+    assert world.run("test -e /run/issue.d/pryv-data.issue && echo there", check=False) == ""
+
+
+def lock(world: World) -> None:
+    """Leaves the machine as a boot does that nothing unlocked."""
+    world.run("systemctl stop pryv-data-unlock.service docker.socket")
+    assert world.run("test -e /dev/mapper/pryv_data && echo open", check=False) == ""
+    assert world.run("systemctl is-active docker.service", check=False) == "inactive"
+
+
+def test_an_operator_unlocks_it_and_the_services_start(world: World) -> None:
+    world.set(data_disk_unlock="operator")
+    played = world.converge()
+    assert played.code == 0, played.output
+    assert "clevis" not in world.run(f"cryptsetup luksDump --dump-json-metadata {DEVICE}")
+    lock(world)
+    assert world.run("systemctl start pryv-data-unlock.service && echo started", check=False) == ""
+    played = world.play("playbooks/unlock.yml", "-vvv")
+    assert played.code == 0, played.output
+    assert not [key for key in world.vault().values() if key in played.output], "a recovery key is in the output"
+    assert world.run("cat /srv/pryv/data") == "precious"
+    world.await_state("Docker runs", "systemctl is-active docker.service", 60)
+
+
+def test_a_destroyed_header_is_restored_while_the_disk_is_open(world: World) -> None:
+    world.run(f"dd if=/dev/zero of={DEVICE} bs=1M count=16 conv=fsync,notrunc status=none")
+    played = world.converge()
+    assert played.code != 0
+    assert "do not reboot" in " ".join(played.output.split())
+    played = world.play("playbooks/restore_disk_header.yml")
+    assert played.code == 0, played.output
+    assert world.opens(world.vault()["co1@2"])
+    assert world.converge().changed == 0
+
+
+def test_a_destroyed_header_is_restored_when_the_disk_was_locked(world: World) -> None:
+    lock(world)
+    world.run(f"dd if=/dev/zero of={DEVICE} bs=1M count=16 conv=fsync,notrunc status=none")
+    played = world.converge()
+    assert played.code != 0, "a disk whose header is gone was taken for an empty one"
+    assert "restore_disk_header.yml" in " ".join(played.output.split())
+    played = world.play("playbooks/restore_disk_header.yml")
+    assert played.code == 0, played.output
+    assert world.run("cat /srv/pryv/data") == "precious"
+
+
+def test_a_key_file_replaces_the_operator(world: World) -> None:
+    world.set(data_disk_unlock="keyfile")
+    played = world.converge()
+    assert played.code == 0, played.output
+    assert world.run("stat -c %a:%U /etc/pryv/data_disk/key") == "400:root"
+    lock(world)
+    world.run("systemctl start docker.service")
+    assert world.run("cat /srv/pryv/data") == "precious"
+
+
+def test_the_unlocking_is_confined(world: World) -> None:
+    for unit in ("pryv-data-unlock.service", "pryv-data.service"):
+        said = world.run(f"systemd-analyze security --no-pager {unit} | tail -n 1", check=False)
+        assert float(re.findall(r"\d+\.\d", said)[0]) < 7, said
