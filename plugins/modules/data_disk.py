@@ -959,8 +959,7 @@ class Keeper:
             if saved is None:
                 raise DiskError("the backup holds no LUKS2 header")
             self._may_restore(disk, saved)
-            detached = Volume(self.programs, str(path), self.volume.name)
-            if not any(detached.slot_of(key) for key in self.keys):
+            if not any(self.volume.slot_of(key, "--header", str(path)) for key in self.keys):
                 raise DiskError("the recovery key in the vault does not open the header in the backup")
             restore = [
                 "cryptsetup",

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -31,7 +31,7 @@ class Played:
     """What a playbook did."""
 
     code: int
-    output: str
+    output: str = field(repr=False)
 
     @property
     def changed(self) -> int:
@@ -166,6 +166,13 @@ def test_a_foreign_disk_is_refused(world: World) -> None:
         assert played.code != 0
         assert re.search(reason, " ".join(played.output.split())), played.output
     assert world.run(f"head -c 16M {FOREIGN} | sha256sum") == before
+
+
+def test_a_foreign_disk_is_destroyed_only_by_its_host_and_name(world: World) -> None:
+    for named, step in ((f"co1:{FOREIGN}", True), (f"co2:{FOREIGN}", False), (f"co1:{DEVICE}", False)):
+        played = world.converge("--check", data_disk_device=FOREIGN, data_disk_destroy=named)
+        assert (f"+destroy what is on {FOREIGN}: ext4 (labelled photos)" in played.output) == step, played.output
+        assert (played.code == 0) == step
 
 
 def test_a_power_cut_in_the_middle_of_formatting_is_mended_by_the_next_run(world: World) -> None:
