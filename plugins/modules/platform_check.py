@@ -385,21 +385,19 @@ def frame(text: str) -> bytes:
     return bytes([0x81, 0x80 | len(data)]) + mask + bytes(byte ^ mask[at % 4] for at, byte in enumerate(data))
 
 
-def user_of_zone(zone: str) -> str:
-    """Return the name of the throw-away user of a zone."""
-    label = re.sub(r"[^a-z0-9]+", "-", zone.lower()).strip("-")
-    return f"zz-verify-{label}"[:60].rstrip("-")
+def identity(zone: str, domain: str, key: str) -> tuple[str, str]:
+    """Return name and email of the throw-away user of a zone.
 
-
-def email_of_check(domain: str, key: str) -> str:
-    """Return the address by which our own users are told from people's: nobody else can know it.
+    Both follow from a secret: nobody else can take the name beforehand, and a user with that name and email is ours.
 
     Args:
+        zone: The zone.
         domain: The platform's domain.
         key: A secret of the platform.
     """
-    mark = hmac.new(key.encode(), f"platform-check {domain}".encode(), hashlib.sha256).hexdigest()[:24]
-    return f"{mark}@{domain}"
+    mark = hmac.new(key.encode(), f"platform-check {domain} {zone}".encode(), hashlib.sha256).hexdigest()
+    label = re.sub(r"[^a-z0-9]+", "-", zone.lower())
+    return f"zz-verify-{mark[:12]}-{label}"[:60].rstrip("-"), f"{mark[12:36]}@{domain}"
 
 
 class Platform:
@@ -547,9 +545,9 @@ class Platform:
 
     def _user(self, zone: str) -> None:
         """Register, find, use and remove the zone's throw-away user."""
-        name, password = user_of_zone(zone), secrets.token_urlsafe(18)
+        (name, email), password = self._identity(zone), secrets.token_urlsafe(18)
         where = f"zone {zone}"
-        self._discard(where, name, "no user of an earlier run is left")
+        self._discard(where, name, email, "no user of an earlier run is left")
         if self.checks_failed(where):
             return
         core = token = ""
@@ -560,12 +558,12 @@ class Platform:
                 with self.check(
                     where, f"a user is registered on {core}", f"See the logs of core on {core} and register"
                 ):
-                    token = self._register(core, name, password)
+                    token = self._register(core, name, email, password)
             if token:
                 self._find(where, name, core)
                 self._use(where, name, core, token)
         finally:
-            self._discard(where, name, "the user is removed again", core)
+            self._discard(where, name, email, "the user is removed again", core)
 
     def checks_failed(self, where: str) -> bool:
         """Tell whether anything was found wrong at a place."""
@@ -599,12 +597,12 @@ class Platform:
             time.sleep(1)
         raise CheckError(f"the hosting {zone} offers no core")
 
-    def _register(self, core: str, name: str, password: str) -> str:
+    def _register(self, core: str, name: str, email: str, password: str) -> str:
         """Register the user at a core and return their token."""
         user = {
             "username": name,
             "password": password,
-            "email": self._email(name),
+            "email": email,
             "appId": APP_ID,
             "language": "en",
             "invitationToken": self.parameters["invitation_token"] or "no-token",
@@ -615,8 +613,8 @@ class Platform:
             raise CheckError(f"the answer names another endpoint: {endpoint.hostname}")
         return endpoint.username
 
-    def _email(self, name: str) -> str:
-        return f"{name}-{email_of_check(self.domain, self.parameters['core_system_key'])}"
+    def _identity(self, zone: str) -> tuple[str, str]:
+        return identity(zone, self.domain, self.parameters["core_system_key"])
 
     def _find(self, where: str, name: str, core: str) -> None:
         home, full = f"{core}.{self.domain}", f"{name}.{self.domain}"
@@ -700,23 +698,24 @@ class Platform:
             if stream.read(8)[2:] != b"3probe":
                 raise CheckError("the websocket does not answer")
 
-    def _discard(self, where: str, name: str, what: str, core: str = "") -> None:
+    def _discard(self, where: str, name: str, email: str, what: str, core: str = "") -> None:
         """Remove the user, if there is one and it is ours.
 
         Args:
             where: The zone, for the report.
             name: The user.
+            email: By which the user is known to be ours.
             what: What that shows, for the report.
             core: Where the user should be, in case the registry does not know it.
         """
-        remedy = f"Remove user {name} by hand: DELETE /users/{name} on its core with core_system_key"
+        remedy = f"See if the core and the registry answer; the next run removes {name}"
         with self.check(where, what, remedy):
             system = self.parameters["register_system_key"]
             found = self._ask_registry("GET", f"/admin/users/{name}", key=system)
             if found.status == 200:
                 user = found.json
-                if not hmac.compare_digest(str(user.get("email", "")), self._email(name)):
-                    raise CheckError(f"there is a person's user named {name}; it was left alone")
+                if not hmac.compare_digest(str(user.get("email", "")), email):
+                    raise CheckError(f"{name} has another email address than ours and was left alone")
                 core = str(user.get("server", "")).removesuffix(f".{self.domain}")
             elif found.status != 404:
                 found.expect(404, "the registry, asked for the user,")
@@ -783,7 +782,7 @@ def main() -> None:
         module.fail_json(msg=missing_required_lib("dnspython"), exception=DNS_ERROR)
     platform = Platform(module.params, Client(module.params["ca"], module.params["timeout"]))
     platform.run(with_users=module.params["users"] and not module.check_mode)
-    checks = sorted(platform.checks, key=lambda check: (not check.found, check.where))
+    checks = sorted(platform.checks, key=lambda check: (not check.found, check.where, check.what))
     failed = sum(bool(check.found) for check in checks)
     module.exit_json(
         changed=False,
