@@ -28,7 +28,7 @@ PROGRAMS = Path(sys.executable).parent
 LINTERS = {
     "ruff": ["ruff", "check"],
     "format": ["ruff", "format", "--check"],
-    "mypy": ["mypy", "filter_plugins", "plugins", "tests"],
+    "mypy": ["mypy", "filter_plugins", "plugins", "tests", "molecule"],
     "yamllint": ["yamllint", "--strict", "."],
     "ansible-lint": ["ansible-lint", "--offline"],
 }

@@ -372,7 +372,7 @@ class Fleet:
     inventory: Path
 
     def __post_init__(self) -> None:
-        """Makes the path absolute, wherever it was given from."""
+        """Makes the path absolute and true, wherever it was given from: a link to an inventory means its hosts."""
         self.inventory = self.inventory.resolve()
 
     @cached_property
