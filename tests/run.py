@@ -28,7 +28,7 @@ PROGRAMS = Path(sys.executable).parent
 LINTERS = {
     "ruff": ["ruff", "check"],
     "format": ["ruff", "format", "--check"],
-    "mypy": ["mypy", "filter_plugins", "plugins", "tests", "molecule"],
+    "mypy": ["mypy", "filter_plugins", "plugins", "tests"],
     "yamllint": ["yamllint", "--strict", "."],
     "ansible-lint": ["ansible-lint", "--offline"],
 }
