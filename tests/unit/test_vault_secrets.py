@@ -119,7 +119,8 @@ class Task:
         return subprocess.run(
             [Path(sys.executable).parent / "ansible-playbook", self.folder / "play.yml", "-vvv", *given, *options],
             cwd=ROOT,
-            env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+            # Not the project's inventory, which may have a vault of its own by now.
+            env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_INVENTORY": "localhost,"},
             capture_output=True,
             text=True,
             check=False,
