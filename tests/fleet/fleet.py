@@ -31,7 +31,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CACHE = CHECKOUT / ".cache"
@@ -232,6 +232,34 @@ def read_inventory(inventory: Path) -> list[Host]:
     return hosts
 
 
+class Named(Protocol):
+    """What is known by a name in an inventory."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+
+AnyNamed = TypeVar("AnyNamed", bound=Named)
+
+
+def select(hosts: Sequence[AnyNamed], limit: Sequence[str], inventory: Path) -> list[AnyNamed]:
+    """The hosts that were asked for; all when none was named.
+
+    Args:
+        hosts: All hosts of the inventory.
+        limit: Names of those that were asked for.
+        inventory: Where they come from, for the error.
+
+    Raises:
+        FleetError: When the inventory has no such host.
+    """
+    unknown = set(limit) - {host.name for host in hosts}
+    if unknown:
+        raise FleetError(f"{inventory}: no host {', '.join(sorted(unknown))}")
+    return [host for host in hosts if not limit or host.name in limit]
+
+
 # --- The image -------------------------------------------------------------------------------------------------------
 
 
@@ -400,15 +428,8 @@ class Fleet:
         return f"{self.prefix}-{host.name}"
 
     def selected(self, limit: Sequence[str]) -> list[Host]:
-        """The hosts that were asked for; all when none was named.
-
-        Raises:
-            FleetError: When the inventory has no such host.
-        """
-        unknown = set(limit) - {host.name for host in self.hosts}
-        if unknown:
-            raise FleetError(f"{self.inventory}: no host {', '.join(sorted(unknown))}")
-        return [host for host in self.hosts if not limit or host.name in limit]
+        """The hosts that were asked for, as `select` does."""
+        return select(self.hosts, limit, self.inventory)
 
     # Up
 

@@ -31,7 +31,19 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from tests.fleet.fleet import CACHE, SUITES, USER_CACHE, FleetError, Image, apt_options, install, locked, make_key, run
+from tests.fleet.fleet import (
+    CACHE,
+    SUITES,
+    USER_CACHE,
+    FleetError,
+    Image,
+    apt_options,
+    install,
+    locked,
+    make_key,
+    run,
+    select,
+)
 
 IMAGE_TREE = Path(__file__).resolve().parent / "image"
 
@@ -359,15 +371,8 @@ class Machines:
         return machines
 
     def select(self, names: Sequence[str]) -> list[Machine]:
-        """The machines that were asked for; all when none was named.
-
-        Raises:
-            FleetError: When the inventory has no such host.
-        """
-        unknown = set(names) - {machine.name for machine in self.all}
-        if unknown:
-            raise FleetError(f"{self.inventory}: no host {', '.join(sorted(unknown))}")
-        return [machine for machine in self.all if not names or machine.name in names]
+        """The machines that were asked for, as the fleet's `select` does."""
+        return select(self.all, names, self.inventory)
 
     def up(self, names: Sequence[str] = (), suite: str = "debian-13", order: Sequence[str] = ()) -> None:
         """Makes machines that are missing, switches on those that are off, and waits until SSH answers.
