@@ -472,13 +472,16 @@ class Fleet:
             SSH_CONFIG.write_text(ssh_config(known))
 
     def _make_networks(self) -> None:
-        existing = json.loads(docker("network", "inspect", *docker("network", "ls", "--quiet").split()))
         wanted = dict.fromkeys(network for host in self.hosts for network in host.networks)
         for network in wanted:
+            existing = json.loads(docker("network", "inspect", *docker("network", "ls", "--quiet").split()))
             taken = next((other for other in existing if network_overlaps(network, other)), None)
             if taken and (taken.get("Labels") or {}).get("pryv.fleet") == self.prefix:
                 continue
-            if taken:
+            if taken and is_abandoned(taken):
+                report(f"{network}: removing a stopped fleet of {taken['Labels']['pryv.checkout']}")
+                remove_labelled(f"pryv.fleet={taken['Labels']['pryv.fleet']}")
+            elif taken:
                 raise FleetError(in_the_way(network, taken))
             gateway = network.network_address + 1
             addresses = ["--subnet", str(network), "--gateway", str(gateway)]
@@ -613,6 +616,20 @@ def network_overlaps(network: ipaddress.IPv4Network, other: Mapping[str, Any]) -
     """
     subnets = (ipaddress.ip_network(part["Subnet"]) for part in other["IPAM"]["Config"] or [])
     return any(subnet.version == 4 and network.overlaps(subnet) for subnet in subnets)
+
+
+def is_abandoned(other: Mapping[str, Any]) -> bool:
+    """Whether a network is of a fleet that nobody uses: all its hosts stand still, as after the machine's restart.
+
+    A fleet without any host is one that is just being made.
+
+    Args:
+        other: What `docker network inspect` says of it.
+    """
+    if "pryv.fleet" not in (other.get("Labels") or {}):
+        return False
+    containers = ["ps", "--quiet", "--filter", f"label=pryv.fleet={other['Labels']['pryv.fleet']}"]
+    return bool(docker(*containers, "--all")) and not docker(*containers)
 
 
 def in_the_way(network: ipaddress.IPv4Network, other: Mapping[str, Any]) -> str:

@@ -81,6 +81,21 @@ def test_taken_network_says_whose_it_is_and_how_to_be_rid_of_it() -> None:
     assert not fleet.network_overlaps(network, {"IPAM": {"Config": None}})
 
 
+@pytest.mark.parametrize(
+    ("hosts", "running", "abandoned"), [(["a", "b"], [], True), (["a", "b"], ["b"], False), ([], [], False)]
+)
+def test_only_a_fleet_that_stands_still_gives_way(
+    hosts: list[str], running: list[str], abandoned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def docker(*arguments: str) -> str:
+        assert "label=pryv.fleet=poc-123456" in arguments
+        return "\n".join(hosts if "--all" in arguments else running)
+
+    monkeypatch.setattr(fleet, "docker", docker)
+    assert fleet.is_abandoned({"Labels": {"pryv.fleet": "poc-123456"}}) is abandoned
+    assert not fleet.is_abandoned({"Labels": {}})
+
+
 @pytest.mark.parametrize("suite", fleet.SUITES)
 def test_image_is_named_by_its_recipe(suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
     first = fleet.Image(suite).tag
