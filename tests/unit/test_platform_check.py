@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import http.server
 import re
 import socket
 import ssl
@@ -10,11 +12,20 @@ import struct
 import subprocess
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import dns.exception
+import dns.flags
 import dns.message
+import dns.query
+import dns.rdatatype
+import dns.rrset
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from plugins.modules import platform_check as pc
 
@@ -49,12 +60,13 @@ class FakePlatform(pc.Client):
 
     Args:
         offered: URL of the core that is offered to new users.
-        breaks: Part of a path that answers with an error.
+        breaks: Part of a method and path that answers with an error.
+        status: The error.
     """
 
-    def __init__(self, offered: str = f"https://co2.{DOMAIN}/", breaks: str = "") -> None:
+    def __init__(self, offered: str = f"https://co2.{DOMAIN}/", breaks: str = "", status: int = 500) -> None:
         super().__init__(None, 1)
-        self.offered, self.breaks = offered, breaks
+        self.offered, self.breaks, self.status = offered, breaks, status
         self.users: dict[str, dict[str, str]] = {}
         self.deleted_at: list[str] = []
 
@@ -64,8 +76,8 @@ class FakePlatform(pc.Client):
         def reply(status: int, content: str = "{}") -> pc.Reply:
             return pc.Reply(status, {}, content)
 
-        if self.breaks and self.breaks in path:
-            return reply(500, "broken")
+        if self.breaks and self.breaks in f"{method} {path}":
+            return reply(self.status, "broken")
         user = path.rpartition("/")[2]
         if name == f"reg.{DOMAIN}":
             if path == "/hostings":
@@ -232,3 +244,237 @@ def test_greeting_of_an_old_client_is_one_that_a_library_takes(tmp_path: Path, m
         threading.Thread(target=serve, daemon=True).start()
         monkeypatch.setattr(pc, "HTTPS", server.getsockname()[1])
         assert not pc.Client(None, 5).refuses_old_tls("127.0.0.1", "test")
+
+
+def platform_at(address: str, **parameters: Any) -> pc.Platform:
+    """A platform whose hosts are all at an address, looked at by a real client.
+
+    Args:
+        address: The address.
+        parameters: Parameters of the module.
+    """
+    hosts = {name: {**host, "public_address": address} for name, host in TOPOLOGY["hosts"].items()}
+    given = {**PARAMETERS, "topology": {**TOPOLOGY, "hosts": hosts}, **parameters}
+    return pc.Platform(given, pc.Client(parameters.get("ca"), 5))
+
+
+def failures(platform: pc.Platform) -> dict[str, str]:
+    return {check.what: check.found for check in platform.checks if check.found}
+
+
+def test_port_that_is_open_is_told_from_one_that_is_closed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as other:
+        opened, closed = server.getsockname()[1], other.getsockname()[1]
+        other.close()
+        platform = platform_at("127.0.0.1", ports_closed=[closed, opened])
+        platform._ports("co1")
+        assert [check.found for check in platform.checks] == [f"{opened} open"]
+        server.close()
+        platform.checks.clear()
+        platform._ports("co1")
+        assert [check.found for check in platform.checks] == [""]
+
+
+class NameServer(threading.Thread):
+    """Answers every question for an address with one of its own.
+
+    Args:
+        address: What it answers; None for nothing.
+        authoritative: Whether it says that it speaks for the domain.
+    """
+
+    def __init__(self, address: str | None, authoritative: bool = True) -> None:
+        super().__init__(daemon=True)
+        self._address, self._authoritative = address, authoritative
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+
+    def run(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                data, client = self.socket.recvfrom(4096)
+                query = dns.message.from_wire(data)
+                answer = dns.message.make_response(query)
+                if self._authoritative:
+                    answer.flags |= dns.flags.AA
+                question = query.question[0]
+                if self._address and question.rdtype == dns.rdatatype.A:
+                    answer.answer.append(dns.rrset.from_text(question.name, 60, "IN", "A", self._address))
+                self.socket.sendto(answer.to_wire(), client)
+
+
+@pytest.mark.parametrize(
+    ("server", "found"),
+    [
+        (NameServer("192.0.2.11"), ""),
+        (NameServer("192.0.2.99"), "['192.0.2.99'] instead of ['192.0.2.11']"),
+        (NameServer(None), "no address instead of ['192.0.2.11']"),
+        (NameServer("192.0.2.11", authoritative=False), f"co1.{DOMAIN} A: the answer is not authoritative"),
+    ],
+)
+def test_wrong_dns_answer_is_told(monkeypatch: pytest.MonkeyPatch, server: NameServer, found: str) -> None:
+    server.start()
+    monkeypatch.setattr("dns.query.udp", partial(dns.query.udp, port=server.socket.getsockname()[1]))
+    platform = platform_at("127.0.0.1")
+    platform._dns("reg1")
+    assert failures(platform).get(f"DNS knows co1.{DOMAIN}", "") == found
+    assert failures(platform)[f"DNS has the start of authority of {DOMAIN}"]
+
+
+def test_name_server_that_is_down_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(*_: Any, **__: Any) -> dns.message.Message:
+        raise dns.exception.Timeout
+
+    monkeypatch.setattr("dns.query.udp", nobody)
+    platform = platform_at("127.0.0.1")
+    platform._dns("reg1")
+    assert len(failures(platform)) == len(platform.checks)
+    assert all("no answer from 127.0.0.1:53/udp" in found for found in failures(platform).values())
+
+
+def certificate(folder: Path, days: float, names: tuple[str, ...]) -> tuple[Path, Path]:
+    """Makes a self-signed certificate with its key in one file, and a file of the same without the key to trust.
+
+    Args:
+        folder: Where to.
+        days: For how many days it is valid from now on; less than 0 for an expired one.
+        names: What it is for.
+    """
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.timezone.utc)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=100))
+        .not_valid_after(now + datetime.timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    ).public_bytes(serialization.Encoding.PEM)
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    whole, trusted = folder / "whole.pem", folder / "trusted.pem"
+    whole.write_bytes(private + made)
+    trusted.write_bytes(made)
+    return whole, trusted
+
+
+@contextlib.contextmanager
+def https(whole: Path, headers: dict[str, str], any_name: bool) -> Iterator[int]:
+    """A host that answers over HTTPS.
+
+    Args:
+        whole: Its certificate and key.
+        headers: What it answers.
+        any_name: Whether it answers to names that are not its own.
+    """
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response_only(200)
+            for name, value in {"Content-Length": "0", **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, *_: Any) -> None:
+            """Clients that turn away are no news."""
+
+    def refuse(_socket: Any, name: str | None, _context: Any) -> int | None:
+        foreign = not any_name and not str(name).endswith(DOMAIN)
+        return int(ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME) if foreign else None
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(whole)
+    context.sni_callback = refuse
+    with Server(("127.0.0.1", 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+GOOD_HEADERS = {"Strict-Transport-Security": "max-age=63072000", "Server": "nginx"}
+BOTH_NAMES = (DOMAIN, f"*.{DOMAIN}")
+
+
+@pytest.mark.parametrize(
+    ("days", "names", "headers", "any_name", "expected"),
+    [
+        (30, BOTH_NAMES, GOOD_HEADERS, False, {}),
+        (-1, BOTH_NAMES, GOOD_HEADERS, False, {f"certificate for co1.{DOMAIN}": "certificate has expired"}),
+        (5.5, BOTH_NAMES, GOOD_HEADERS, False, {f"certificate for co1.{DOMAIN}": "it expires in 5 days"}),
+        (
+            30,
+            (f"*.{DOMAIN}",),
+            GOOD_HEADERS,
+            False,
+            {f"certificate for co1.{DOMAIN}": f"it does not cover {DOMAIN}"},
+        ),
+        (
+            30,
+            ("other.example",),
+            GOOD_HEADERS,
+            False,
+            {f"certificate for co1.{DOMAIN}": f"certificate is not valid for 'co1.{DOMAIN}'"},
+        ),
+        (30, BOTH_NAMES, {"Server": "nginx"}, False, {"HTTP headers": "Strict-Transport-Security is missing"}),
+        (
+            30,
+            BOTH_NAMES,
+            {**GOOD_HEADERS, "Server": "nginx/1.26.3"},
+            False,
+            {"HTTP headers": "Server tells a version: nginx/1.26.3"},
+        ),
+        (30, BOTH_NAMES, GOOD_HEADERS, True, {"an unknown host name gets nothing": "a certificate"}),
+    ],
+)
+def test_what_is_wrong_with_a_host_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    days: float,
+    names: tuple[str, ...],
+    headers: dict[str, str],
+    any_name: bool,
+    expected: dict[str, str],
+) -> None:
+    whole, trusted = certificate(tmp_path, days, names)
+    with https(whole, headers, any_name) as port:
+        monkeypatch.setattr(pc, "HTTPS", port)
+        monkeypatch.setattr(pc.Platform, "_expect_redirect", lambda *_: None)
+        platform = platform_at("127.0.0.1", ca=str(trusted))
+        platform._https("co1")
+    found = failures(platform)
+    if any("certificate " in text for text in expected.values()):
+        # Without a certificate that can be trusted there is no answer either.
+        assert "no answer" in found.pop("HTTP headers", "no answer")
+    assert found.keys() == expected.keys(), found
+    for what, text in expected.items():
+        assert text in found[what]
+
+
+def test_host_that_is_down_is_told_in_every_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(pc, "HTTPS", server.getsockname()[1])
+    platform = platform_at("127.0.0.1")
+    platform._https("co1")
+    for what in (f"certificate for co1.{DOMAIN}", "TLS 1.2", "TLS 1.3", "TLS 1.1 is refused", "HTTP headers"):
+        assert "refused" in failures(platform)[what]
+
+
+def test_core_whose_container_is_stopped_is_told() -> None:
+    found = verdicts(FakePlatform(breaks="POST /users", status=502))
+    assert "registration answered 502" in found["a user is registered on co2"]
+
+
+def test_report_names_place_finding_and_remedy() -> None:
+    line = str(pc.Check("co1", "TLS 1.2", "no connection", "Run site.yml --tags nginx"))
+    assert line == "FAILED  co1: TLS 1.2: no connection. Run site.yml --tags nginx"
+    assert str(pc.Check("co1", "TLS 1.2", "", "")) == "ok      co1: TLS 1.2"
