@@ -30,6 +30,7 @@ class Request:
         headers: Values by lower-case name; repeated headers are joined by a comma.
         body: At most the first KEPT_BODY bytes.
         size: Length of the whole body in bytes.
+        seconds: How long the body took to arrive.
         port: Port that the request came in by.
     """
 
@@ -39,6 +40,7 @@ class Request:
     headers: Mapping[str, str]
     body: bytes
     size: int
+    seconds: float
     port: int
 
     @property
@@ -77,23 +79,26 @@ Answer = Callable[[Request], Response]
 
 
 class Recorder:
-    """Appends what was received to a file of JSON lines.
+    """Appends what was received to a file of JSON lines; to the container's log where there is no such file.
 
     Args:
-        path: The file.
+        path: The file; None where there is none.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         """Opens nothing yet."""
         self._path = path
         self._lock = threading.Lock()
 
     def write(self, entry: Mapping[str, Any]) -> None:
         """Appends one entry, with the time in seconds since 1970."""
-        line = json.dumps({"time": round(time.time(), 3), **entry}) + "\n"
+        line = json.dumps({"time": round(time.time(), 3), **entry})
+        if self._path is None:
+            say(line)
+            return
         try:
             with self._lock, self._path.open("a", encoding="utf-8") as file:
-                file.write(line)
+                file.write(f"{line}\n")
         except OSError as error:
             say(f"cannot record a request: {error}")
 
@@ -107,7 +112,7 @@ def serve(service: str, address: str, ports: list[int], answer: Answer) -> None:
         ports: One for each process of the real service.
         answer: Gives the response to a request.
     """
-    recorder = Recorder(LOG / "requests.jsonl")
+    recorder = Recorder(LOG / "requests.jsonl" if LOG.is_mount() else None)
     for port in ports:
         server = _Server((address, port), _Handler)
         server.service, server.answer, server.recorder = service, answer, recorder
@@ -157,9 +162,11 @@ class _Handler(BaseHTTPRequestHandler):
         if headers.get("expect", "").lower() == "100-continue":
             self.send_response_only(100)
             self.end_headers()
+        begin = time.monotonic()
         body, size = self._body(headers)
+        seconds = round(time.monotonic() - begin, 3)
         query = {name: values[0] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
-        return Request(self.command, url.path, query, headers, body, size, self.server.server_address[1])
+        return Request(self.command, url.path, query, headers, body, size, seconds, self.server.server_address[1])
 
     def _body(self, headers: Mapping[str, str]) -> tuple[bytes, int]:
         kept, size = b"", 0
@@ -192,6 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "host": request.host,
                 "headers": {**request.headers, **hidden},
                 "size": request.size,
+                "seconds": request.seconds,
             }
         )
 

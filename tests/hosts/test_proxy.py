@@ -1,0 +1,290 @@
+"""What nginx lets through to which service, seen from both sides: as a client, and in what the stand-ins received."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import shlex
+import ssl
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.hosts.conftest import MARK, Answer, Platform, new_mark
+
+USER = "somebody"
+FORGED = "203.0.113.66"
+#: What a client may claim about where it comes from and goes to.
+CLAIMS = {
+    "X-Forwarded-For": FORGED,
+    "X-Real-IP": FORGED,
+    "Forwarded": f"for={FORGED};host={FORGED}",
+    "X-Forwarded-Host": FORGED,
+    "X-Forwarded-Proto": FORGED,
+}
+MEBIBYTE = 1 << 20
+HANDSHAKE = "/socket.io/?EIO=4&transport=polling"
+
+
+@dataclass(frozen=True)
+class Route:
+    """A request, and where it must arrive.
+
+    Attributes:
+        host: Whom to ask.
+        name: Under which name.
+        method: HTTP method.
+        path: Path with query.
+        service: The stand-in that must get it.
+        on: The host that it must get it on.
+        arrives: The path that it must get.
+    """
+
+    host: str
+    name: str
+    method: str
+    path: str
+    service: str
+    on: str
+    arrives: str
+
+
+def routes(platform: Platform) -> Iterator[Route]:
+    """What the services of a platform have to be asked for."""
+    domain, leader = platform.domain, platform.topology["leader"]
+    for core in platform.hosts("core"):
+        for name in (f"{core}.{domain}", f"{USER}.{domain}"):
+            for method, path, service, arrives in (
+                ("GET", "/", "core", "/"),
+                ("GET", "/events", "core", "/events"),
+                ("POST", "/", "core", "/"),
+                ("GET", "/events/series", "core", "/events/series"),
+                ("POST", "/auth/logout", "core", "/auth/logout"),
+                ("GET", HANDSHAKE, "core", "/socket.io/"),
+                ("GET", "/events/abc/series", "hfs", "/events/abc/series"),
+                ("POST", "/events/abc/series", "hfs", "/events/abc/series"),
+                ("POST", "/series/batch", "hfs", "/series/batch"),
+                ("GET", "/previews/events/abc?w=5", "preview", "/events/abc"),
+                ("POST", "/auth/login", "mfa", "/login"),
+                ("POST", "/mfa/activate", "mfa", "/mfa/activate"),
+            ):
+                yield Route(core, name, method, path, service, core, arrives)
+    for name in (f"{label}.{domain}" for label in ("reg", "reg2", "access", "service")):
+        for method, path in (
+            ("GET", "/service/info"),
+            ("POST", "/users/validate"),
+            ("GET", "/access/abc"),
+            ("GET", "/admin/users/abc"),
+            ("POST", f"/{USER}/server"),
+        ):
+            yield Route(leader, name, method, path, "register", leader, path)
+        for follower in platform.topology["followers"]:
+            yield Route(follower, name, "GET", "/service/info", "dns", follower, "/service/info")
+            yield Route(follower, name, "POST", f"/{USER}/server", "dns", follower, f"/{USER}/server")
+            for method, path in (("POST", "/users/validate"), ("GET", "/access/abc"), ("GET", "/admin/users/abc")):
+                yield Route(follower, name, method, path, "register", leader, path)
+    yield Route(leader, f"adm.{domain}", "GET", "/", "admin-panel", leader, "/")
+    for web in platform.hosts("web"):
+        for name in (f"sw.{domain}", f"mfa.{domain}"):
+            yield Route(web, name, "GET", "/access/access.html", "auth-pages", web, "/access/index.html")
+            yield Route(web, name, "GET", "/access/static/app.js", "auth-pages", web, "/access/static/app.js")
+
+
+def test_requests_arrive_where_they_belong_with_their_host_name_and_address(platform: Platform) -> None:
+    marks = {new_mark(): route for route in routes(platform)}
+    answers = {
+        mark: platform.ask(route.host, route.name, route.path, route.method, {MARK: mark, **CLAIMS})
+        for mark, route in marks.items()
+    }
+    received = platform.received(marks)
+    wrong = {}
+    for mark, route in marks.items():
+        record = received.get(mark, {})
+        headers = record.get("headers", {})
+        client = platform.client(route.host)
+        expected = {
+            "service": route.service,
+            "on": route.on,
+            "path": route.arrives,
+            "host": route.name,
+            "x-real-ip": client,
+            "x-forwarded-for": client,
+            "x-forwarded-host": route.name,
+            "x-forwarded-proto": "https",
+        }
+        found = {key: headers.get(key) if key.startswith("x-") else record.get(key) for key in expected}
+        claimed = [name for name, value in headers.items() if FORGED in value]
+        if found != expected or claimed or answers[mark].process.partition("/")[0] != route.service:
+            wrong[route] = (found, claimed, answers[mark].status, answers[mark].process)
+    assert wrong == {}
+
+
+def test_users_are_created_by_the_registry_alone(platform: Platform) -> None:
+    for core in platform.hosts("core"):
+        answer = platform.ask(core, f"{core}.{platform.domain}", "/register/create-user", "POST")
+        assert (answer.status, answer.process) == (403, "")
+
+
+# --- Uploads ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def core(platform: Platform) -> str:
+    """One core; their proxies are made alike."""
+    return platform.hosts("core")[0]
+
+
+def upload(platform: Platform, core: str, size: int) -> tuple[Answer, int]:
+    """Uploads a file of a size, in bytes; returns the answer and how much of it arrived."""
+    mark = new_mark()
+    answer = platform.ask(core, f"{USER}.{platform.domain}", "/events", "POST", {MARK: mark}, bytes(size))
+    return answer, platform.received([mark]).get(mark, {}).get("size", 0)
+
+
+def test_uploads_may_be_as_large_as_set_and_no_larger(platform: Platform, core: str) -> None:
+    most = platform.setting("core", "core_upload_max_mb", core) * MEBIBYTE
+    answer, arrived = upload(platform, core, most)
+    assert answer.status != 413
+    assert (bool(answer.process), arrived) == (True, most)
+    answer, _ = upload(platform, core, most + 1)
+    assert answer.status == 413
+    assert answer.process, (
+        "the core itself says what is too large, since it alone knows what is a file's and what is around it"
+    )
+
+
+def test_no_core_is_bothered_with_what_is_far_too_large(platform: Platform, core: str) -> None:
+    most = (platform.setting("core", "core_upload_max_mb", core) + 1) * MEBIBYTE
+    answer, arrived = upload(platform, core, most)
+    assert answer.process
+    assert arrived == most
+    mark = new_mark()
+    with platform.tls(core, f"{USER}.{platform.domain}") as connection:
+        connection.sendall(begin_upload(platform, mark, most + 1))
+        assert b" 413 " in connection.recv(1024).split(b"\r\n")[0]
+    assert platform.received([mark]) == {}
+
+
+def begin_upload(platform: Platform, mark: str, size: int, path: str = "/events") -> bytes:
+    """The head of an upload's request."""
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: {USER}.{platform.domain}\r\nContent-Length: {size}\r\n"
+        f"Content-Type: application/octet-stream\r\n{MARK}: {mark}\r\nConnection: close\r\n\r\n"
+    ).encode()
+
+
+@pytest.mark.parametrize(("path", "service"), [("/events", "core"), ("/events/abc/series", "hfs")])
+def test_uploads_are_streamed(platform: Platform, core: str, path: str, service: str) -> None:
+    mark, half, pause = new_mark(), bytes(256 << 10), 1.5
+    with platform.tls(core, f"{USER}.{platform.domain}") as connection:
+        connection.sendall(begin_upload(platform, mark, 2 * len(half), path) + half)
+        time.sleep(pause)
+        connection.sendall(half)
+        assert connection.recv(1024).startswith(b"HTTP/1.1 ")
+    record = platform.received([mark])[mark]
+    assert (record["service"], record["size"]) == (service, 2 * len(half))
+    # A proxy that waits for the whole body sends it on in no time.
+    assert record["seconds"] > pause - 0.3
+
+
+# --- socket.io -------------------------------------------------------------------------------------------------------
+
+
+def test_socket_stays_on_one_process(platform: Platform, core: str) -> None:
+    name = f"{USER}.{platform.domain}"
+    opened = platform.ask(core, name, HANDSHAKE)
+    session = json.loads(opened.body[1:])["sid"]
+    polls = [platform.ask(core, name, f"{HANDSHAKE}&sid={session}") for _ in range(8)]
+    assert {(poll.status, poll.process) for poll in polls} == {(200, opened.process)}
+    with platform.tls(core, name) as connection:
+        connection.sendall(
+            f"GET {HANDSHAKE.replace('polling', 'websocket')}&sid={session} HTTP/1.1\r\nHost: {name}\r\n"
+            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+        )
+        stream = connection.makefile("rb")
+        head = b"".join(iter(stream.readline, b"\r\n"))
+        assert head.startswith(b"HTTP/1.1 101 ")
+        assert f"X-Standin: {opened.process}".encode() in head
+        # A masked text frame, with a mask of zeros.
+        connection.sendall(b"\x81\x86\0\0\0\0" + b"2probe")
+        assert stream.read(8) == b"\x81\x06" + b"3probe"
+
+
+def test_sockets_of_many_clients_are_spread_over_all_processes(platform: Platform, core: str) -> None:
+    name, machine = f"{core}.{platform.domain}", platform.machine(core)
+    # A host has a whole network of addresses of its own to ask from. Each asks twice.
+    urls = f"https://{name}{shlex.quote(HANDSHAKE)} " * 2
+    asked = machine.check_output(
+        "for number in $(seq 40); do echo $number $(curl --silent --insecure --interface 127.0.1.$number "
+        f"--resolve {name}:443:127.0.0.1 --dump-header - {urls} | tr -d '\\r' | sed -n 's/^x-standin: //p'); done"
+    )
+    processes = {}
+    for line in asked.splitlines():
+        client, *answered = line.split()
+        assert len(answered) == 2, line
+        assert len(set(answered)) == 1, f"{client} is sent from one process to another"
+        processes[client] = answered[0]
+    running = set(re.findall(r"127\.0\.0\.1:(3\d\d\d)", machine.check_output("cat /etc/nginx/conf.d/core.conf")))
+    assert {process.partition("/")[2] for process in processes.values()} == running
+
+
+# --- What anybody sees -----------------------------------------------------------------------------------------------
+
+
+def serving(platform: Platform) -> list[tuple[str, str]]:
+    """A name of each host that serves anything."""
+    labels = {"core": "", "registry": "reg", "web": "sw"}
+    return [(host, labels[role] or host) for role in labels for host in platform.hosts(role)]
+
+
+def test_unknown_host_name_gets_nothing(platform: Platform) -> None:
+    for host, label in serving(platform):
+        name = f"{label}.{platform.domain}"
+        for unknown in ("unknown.invalid", f"nobody.{platform.domain}.invalid", None):
+            with pytest.raises(ssl.SSLError):
+                platform.tls(host, unknown)
+        for requested in ("unknown.invalid", platform.address(host)):
+            with platform.tls(host, name) as connection:
+                connection.sendall(f"GET / HTTP/1.1\r\nHost: {requested}\r\n\r\n".encode())
+                assert connection.recv(1024) == b"", f"{host} answers to {requested}"
+
+
+def test_every_answer_asks_for_https_and_none_tells_a_version(platform: Platform) -> None:
+    asked = {
+        (host, path): platform.ask(host, f"{label}.{platform.domain}", path, method)
+        for host, label in serving(platform)
+        for path, method in (
+            ("/", "GET"),
+            ("/nothing-is-here", "GET"),
+            ("/register/create-user", "POST"),
+            ("/a", "TRACE"),
+        )
+    }
+    assert {answer.process for answer in asked.values()} >= {""}, "nginx itself answers none of them"
+    for where, answer in asked.items():
+        assert answer.headers.get("strict-transport-security") == "max-age=63072000", where
+        assert not re.search(r"\d", answer.headers.get("server", "")), where
+        assert not re.search(rb"nginx/\d", answer.body), where
+        assert "x-powered-by" not in answer.headers, where
+
+
+def test_port_80_leads_to_https_or_is_closed(platform: Platform) -> None:
+    for host, label in serving(platform):
+        name, redirects = f"{label}.{platform.domain}", platform.setting("pryv", "pryv_http_redirect", host)
+        for requested in (name, "unknown.invalid"):
+            connection = http.client.HTTPConnection(platform.address(host), 80, timeout=5)
+            try:
+                connection.request("GET", "/a?b=c", headers={"Host": requested})
+                answer = connection.getresponse()
+            except (OSError, http.client.HTTPException):
+                assert not redirects or requested != name, f"{host} does not answer on port 80"
+            else:
+                assert redirects, f"{host} answers on port 80"
+                assert requested == name
+                assert (answer.status, answer.getheader("Location")) == (301, f"https://{name}/a?b=c")
+            finally:
+                connection.close()
