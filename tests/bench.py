@@ -44,7 +44,9 @@ class Measure:
     executions: dict[str, int]
 
 
-def play(name: str, playbook: str, hosts: fleet.Fleet, arguments: Sequence[str] = ()) -> Measure:
+def play(
+    name: str, playbook: str, hosts: fleet.Fleet, arguments: Sequence[str] = (), *, may_change: bool = True
+) -> Measure:
     """Runs a playbook and counts.
 
     Args:
@@ -52,9 +54,10 @@ def play(name: str, playbook: str, hosts: fleet.Fleet, arguments: Sequence[str] 
         playbook: The playbook's path in the project.
         hosts: The test hosts.
         arguments: Further arguments of ansible-playbook.
+        may_change: Whether there is anything for it to change.
 
     Raises:
-        FleetError: When the run fails.
+        FleetError: When the run fails, or changes what it may not.
     """
     RESULTS.mkdir(parents=True, exist_ok=True)
     log = RESULTS / f"{hosts.name}-{name.replace(' ', '-')}.log"
@@ -71,8 +74,11 @@ def play(name: str, playbook: str, hosts: fleet.Fleet, arguments: Sequence[str] 
     seconds = time.monotonic() - start
     if done.returncode:
         raise fleet.FleetError(f"{name} of {hosts.name} failed; its output is in {log}")
+    said = log.read_text(errors="replace")
+    if not may_change and re.search(r"^\S+ +: ok=\d+ +changed=[1-9]", said, re.MULTILINE):
+        raise fleet.FleetError(f"{name} of {hosts.name} changed something; its output is in {log}")
     # With pipelining a module is one execution; what copies files first takes several.
-    started = collections.Counter(re.findall(r"^<(\S+)> SSH: EXEC ", log.read_text(errors="replace"), re.MULTILINE))
+    started = collections.Counter(re.findall(r"^<(\S+)> SSH: EXEC ", said, re.MULTILINE))
     executions = {host.name: started[host.address] for host in hosts.hosts}
     return Measure(name, seconds, executions)
 
@@ -92,7 +98,7 @@ def measure(inventory: str) -> list[Measure]:
         measures = [play("first run", "site.yml", hosts, ["--limit", f"all,!{LATE_CORE}"] if late else ())]
         if late:
             measures.append(play("a core added", "site.yml", hosts, ["--limit", f"{LATE_CORE},registry"]))
-        return [*measures, play("nothing to change", "site.yml", hosts)]
+        return [*measures, play("nothing to change", "site.yml", hosts, may_change=False)]
     finally:
         hosts.down()
 

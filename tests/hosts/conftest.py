@@ -36,10 +36,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leaves out the folders of other inventories."""
-    here = Path(__file__).parent
-    if collection_path.parent == here and collection_path.is_dir():
-        # The inventory may be given as a link to it.
-        return True if collection_path.name != config.getoption("--inventory").resolve().name else None
+    if collection_path.parent == Path(__file__).parent and collection_path.is_dir():
+        return True if collection_path.name != fleet.Fleet(config.getoption("--inventory")).name else None
     return None
 
 
@@ -144,8 +142,11 @@ class Platform:
             host: The host.
             name: The name to ask for; None for none, whoever answers then.
         """
-        context = ssl.create_default_context(cafile=self.inventory / "ca/ca.pem")
-        if name is None:
+        context = ssl.create_default_context()
+        authority = self.inventory / "ca/ca.pem"
+        if name and authority.exists():
+            context.load_verify_locations(authority)
+        else:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         plain = socket.create_connection((self.address(host), HTTPS), timeout=20)
         try:
