@@ -12,7 +12,8 @@ help: ## List these targets
 demo: ## A platform on this machine: INVENTORY=poc, IMAGES=standins (or pryv: Pryv's own images)
 	@scripts/demo $(INVENTORY) $(IMAGES)
 
-destroy: setup ## Remove all test hosts of this checkout
+destroy: ## Remove all test hosts of this checkout
+	@scripts/setup
 	@python tests/fleet/fleet.py down
 
 test: setup ## Every check and test
@@ -24,7 +25,8 @@ test-fast: setup ## Linters and unit tests
 lint: setup ## Linters
 	@python tests/run.py ruff format mypy yamllint ansible-lint
 
-bench: setup ## Times and remote executions of runs, for docs/performance.md
+bench: ## Times and remote executions of runs, for docs/performance.md
+	@scripts/setup
 	@python tests/bench.py
 
 lock: ## Pin requirements*.txt anew from pyproject.toml (needs uv)
