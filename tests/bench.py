@@ -36,11 +36,13 @@ class Measure:
     Attributes:
         name: What was run.
         seconds: Wall time.
+        computing: CPU time of Ansible and all that it started on this machine, in seconds; other work hardly counts.
         executions: What was started over SSH, by host.
     """
 
     name: str
     seconds: float
+    computing: float
     executions: dict[str, int]
 
 
@@ -65,13 +67,13 @@ def play(
     command += ["--extra-vars", f'{{"pryv_image_archive": ["{IMAGES}"]}}']
     command += ["--extra-vars", f"pryv_event_types_file={fleet.CHECKOUT}/tests/standins/event-types.json"]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    start = time.monotonic()
+    start, before = time.monotonic(), computed()
     with log.open("wb") as output:
         environment = {**os.environ, **fleet.environment(), "PATH": path, "ANSIBLE_NOCOLOR": "true"}
         done = subprocess.run(
             command, cwd=fleet.CHECKOUT, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False
         )
-    seconds = time.monotonic() - start
+    seconds, computing = time.monotonic() - start, computed() - before
     if done.returncode:
         raise fleet.FleetError(f"{name} of {hosts.name} failed; its output is in {log}")
     said = log.read_text(errors="replace")
@@ -80,7 +82,13 @@ def play(
     # With pipelining a module is one execution; what copies files first takes several.
     started = collections.Counter(re.findall(r"^<(\S+)> SSH: EXEC ", said, re.MULTILINE))
     executions = {host.name: started[host.address] for host in hosts.hosts}
-    return Measure(name, seconds, executions)
+    return Measure(name, seconds, computing, executions)
+
+
+def computed() -> float:
+    """CPU time of this program's children so far, in seconds."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def measure(inventory: str) -> list[Measure]:
@@ -108,6 +116,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tests/bench.py", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("inventories", nargs="*", metavar="INVENTORY", default=["poc", "load"])
     options = parser.parse_args()
+    busy = os.getloadavg()[1]
     try:
         fleet.run([str(fleet.CHECKOUT / "tests/standins/build")])
         results = {inventory: measure(inventory) for inventory in options.inventories}
@@ -115,13 +124,14 @@ def main() -> int:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    print(f"{os.cpu_count()} CPUs, {memory:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}\n")
-    print("| inventory | run | seconds | executions over SSH, by host |")
-    print("|---|---|---|---|")
+    machine = f"{os.cpu_count()} CPUs, {memory:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}"
+    print(f"{machine}, load {busy:.1f} before\n")
+    print("| inventory | run | seconds | CPU seconds of the controller | executions over SSH, by host |")
+    print("|---|---|---|---|---|")
     for inventory, measures in results.items():
         for done in measures:
             by_host = ", ".join(f"{host} {number}" for host, number in done.executions.items())
-            print(f"| {inventory} | {done.name} | {done.seconds:.0f} | {by_host} |")
+            print(f"| {inventory} | {done.name} | {done.seconds:.0f} | {done.computing:.0f} | {by_host} |")
     return 0
 
 
