@@ -445,7 +445,9 @@ class Volume:
 
     def slot_of(self, key: bytes, *options: str) -> str | None:
         """The slot that a key opens, or None."""
-        test = ["cryptsetup", "open", "--test-passphrase", "--verbose", "--key-file", "-", *options, self.device]
+        # Or the TPM would open it, whatever the key.
+        test = ["cryptsetup", "open", "--test-passphrase", "--disable-external-tokens", "--verbose"]
+        test += ["--key-file", "-", *options, self.device]
         done = self._programs.run(*test, key=key, accept=(0, 1, 2))
         found = re.search(r"Key slot (\d+) unlocked", done.out)
         return found.group(1) if done.code == 0 and found else None
