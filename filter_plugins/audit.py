@@ -33,6 +33,7 @@ CERTIFICATE_DAYS = 14
 #: What Docker publishes may be reached over these addresses only.
 LOOPBACK = ("127.", "::1")
 
+
 @dataclass(frozen=True)
 class Check:
     """One thing that was looked at on one host.

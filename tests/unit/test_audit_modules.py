@@ -1,0 +1,293 @@
+"""Modules of the audit: what scanners write is read, and packages are the ones that were pinned."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plugins.modules import host_evidence, host_scan, pinned_packages, port_scan
+
+XCCDF = """<?xml version="1.0" encoding="UTF-8"?>
+<Benchmark xmlns="http://checklists.nist.gov/xccdf/1.2" xmlns:html="http://www.w3.org/1999/xhtml" id="b">
+  <title>Guide to the Secure Configuration of Debian 13</title>
+  <Group id="g"><title>Services</title>
+    <Rule id="xccdf_org.ssgproject.content_rule_sshd_disable_root_login" severity="medium">
+      <title>Disable SSH Root Login</title>
+      <description>The root user should never be allowed to login directly:
+        <html:pre>PermitRootLogin no</html:pre></description>
+      <rationale>Even though the communications channel may be encrypted …</rationale>
+      <check system="oval"><check-content-ref href="x"/></check>
+    </Rule>
+    <Rule id="xccdf_org.ssgproject.content_rule_package_nginx_removed" severity="unknown">
+      <title>Uninstall nginx</title>
+    </Rule>
+    <Rule id="xccdf_org.ssgproject.content_rule_not_chosen" severity="high"><title>Other</title></Rule>
+  </Group>
+  <TestResult id="t">
+    <title>OSCAP Scan Result</title>
+    <rule-result idref="xccdf_org.ssgproject.content_rule_sshd_disable_root_login" severity="medium">
+      <result>fail</result>
+    </rule-result>
+    <rule-result idref="xccdf_org.ssgproject.content_rule_package_nginx_removed" severity="unknown">
+      <result>pass</result>
+    </rule-result>
+    <rule-result idref="xccdf_org.ssgproject.content_rule_not_chosen" severity="high">
+      <result>notselected</result>
+    </rule-result>
+  </TestResult>
+</Benchmark>
+"""
+LYNIS = """# Lynis Report
+report_version_major=1
+lynis_version=3.1.7
+warning[]=NETW-2705|Couldn't find 2 responsive nameservers|-|-|
+suggestion[]=BOOT-5122|Set a password on GRUB boot loader to prevent altering boot configuration|-|-|
+suggestion[]=SSH-7408|Consider hardening SSH configuration|AllowTcpForwarding (set YES to NO)|-|
+suggestion[]=KRNL-5820|If not required, consider explicit disabling of core dump|-|text:In /etc/security/limits.conf|
+hardening_index=63
+lynis_tests_done=262
+"""
+
+
+def test_openscap_results_are_read() -> None:
+    """Rules that were chosen, how they should be when they are not, and nothing of the rest of the document."""
+    failed, passed = host_scan.parse_xccdf(XCCDF.encode())
+    assert failed == {
+        "rule": "sshd_disable_root_login",
+        "title": "Disable SSH Root Login",
+        "severity": "medium",
+        "result": "fail",
+        "text": "The root user should never be allowed to login directly: PermitRootLogin no",
+    }
+    assert passed == {
+        "rule": "package_nginx_removed",
+        "title": "Uninstall nginx",
+        "severity": "unknown",
+        "result": "pass",
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "no XML", XCCDF[: len(XCCDF) // 2], '<!DOCTYPE x [<!ENTITY a "aaaaaaaa">]><x>&a;</x>'],
+)
+def test_broken_or_hostile_results_are_refused(text: str) -> None:
+    """The host that wrote them may be anybody's."""
+    with pytest.raises(host_scan.ScanError):
+        host_scan.parse_xccdf(text.encode())
+
+
+def test_lynis_report_is_read() -> None:
+    """Index, warnings and suggestions, with their details."""
+    read = host_scan.parse_lynis(LYNIS)
+    assert (read["version"], read["index"], read["tests"]) == ("3.1.7", 63, 262)
+    assert read["warnings"] == [{"rule": "NETW-2705", "title": "Couldn't find 2 responsive nameservers", "text": ""}]
+    assert [one["text"] for one in read["suggestions"]] == [
+        "",
+        "AllowTcpForwarding (set YES to NO)",
+        "In /etc/security/limits.conf",
+    ]
+
+
+def test_half_a_lynis_report_is_refused() -> None:
+    """Lynis ends with 0 when it cannot find its plugins."""
+    with pytest.raises(host_scan.ScanError, match="did not finish"):
+        host_scan.parse_lynis(LYNIS.partition("hardening_index")[0])
+
+
+# --- packages ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> dict[str, str]:
+    """Put a package's file into a folder, and return how it is pinned."""
+    content = b"a package"
+    (tmp_path / "from").mkdir()
+    (tmp_path / "from/lynis_3.1.7+dfsg-1_all.deb").write_bytes(content)
+    return {"name": "lynis", "version": "3.1.7+dfsg-1", "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def never(*_: Any, **__: Any) -> tuple[int, str, str]:
+    """Run nothing."""
+    raise AssertionError("no archive is to be asked")
+
+
+def test_a_package_from_a_folder_is_kept_once(tmp_path: Path, package: dict[str, str]) -> None:
+    """An archive is not asked, and a second run has nothing to do."""
+    arguments = ([package], [], str(tmp_path / "from"), tmp_path / "cache", never)
+    assert pinned_packages.provide(*arguments) == ["lynis"]
+    assert (tmp_path / "cache/lynis.deb").read_bytes() == b"a package"
+    assert pinned_packages.provide(*arguments) == []
+
+
+def test_another_file_than_the_pinned_is_refused(tmp_path: Path, package: dict[str, str]) -> None:
+    """Whoever put it there."""
+    (tmp_path / "from/lynis_3.1.7+dfsg-1_all.deb").write_bytes(b"another package")
+    with pytest.raises(pinned_packages.PackageError, match=f"has to have {package['sha256']}"):
+        pinned_packages.provide([package], [], str(tmp_path / "from"), tmp_path / "cache", never)
+    assert not (tmp_path / "cache/lynis.deb").exists()
+
+
+def test_the_next_archive_is_asked_for_what_the_first_has_no_more(
+    tmp_path: Path, package: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that was superseded is found in an archive that forgets nothing; both are checked by Debian's keys."""
+    keyring = tmp_path / "keyring.gpg"
+    keyring.touch()
+    monkeypatch.setattr(pinned_packages, "KEYRING", keyring)
+    asked = []
+
+    def apt(command: list[str], cwd: str) -> tuple[int, str, str]:
+        sources = next(word for word in command if word.startswith("-oDir::Etc::sourcelist=")).partition("=")[2]
+        source = Path(sources).read_text().strip()
+        if "download" in command:
+            asked.append(source)
+            if "snapshot" not in source:
+                return 100, "", "E: Version '3.1.7+dfsg-1' for 'lynis' was not found"
+            Path(cwd, "lynis_3.1.7%2bdfsg-1_all.deb").write_bytes(b"a package")
+        return 0, "", ""
+
+    sources = ["deb http://debian.test sid main", "deb [check-valid-until=no] http://snapshot.test sid main"]
+    assert pinned_packages.provide([package], sources, None, tmp_path / "cache", apt) == ["lynis"]
+    assert asked == [
+        f"deb [signed-by={keyring}] http://debian.test sid main",
+        f"deb [signed-by={keyring} check-valid-until=no] http://snapshot.test sid main",
+    ]
+
+
+def test_a_package_that_no_archive_has_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: dict[str, str]
+) -> None:
+    """With what apt said, and what to do."""
+    monkeypatch.setattr(pinned_packages, "KEYRING", tmp_path)
+    with pytest.raises(pinned_packages.PackageError, match=r"cannot get lynis 3\.1\.7\+dfsg-1(.|\n)*no route"):
+        pinned_packages.provide(
+            [package], ["deb http://debian.test sid main"], None, tmp_path, lambda *_, **__: (100, "", "no route")
+        )
+
+
+# --- ports ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_open_ports_are_found(address: str) -> None:
+    """A TCP port that listens, and not its neighbour that does not."""
+    with socket.socket(port_scan.family_of(address)) as server:
+        try:
+            server.bind((address, 0))
+        except OSError:
+            pytest.skip("this machine has no such address")
+        server.listen()
+        port = server.getsockname()[1]
+        found = asyncio.run(port_scan.Scanner(address, 0.5, 10).scan(range(port, port + 1), []))
+        assert found["tcp"] == [port]
+        assert found["reached"]
+    closed = asyncio.run(port_scan.Scanner(address, 0.5, 10).scan(range(port, port + 1), []))
+    assert closed["tcp"] == []
+    assert closed["reached"]
+
+
+def test_udp_services_that_answer_are_found() -> None:
+    """What answers is open; what refuses or keeps silent is not."""
+
+    async def look() -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+
+        class Echo(asyncio.DatagramProtocol):
+            def connection_made(self, transport: Any) -> None:
+                self.transport = transport
+
+            def datagram_received(self, data: bytes, addr: Any) -> None:
+                self.transport.sendto(data, addr)
+
+        transport, _ = await loop.create_datagram_endpoint(Echo, local_addr=("127.0.0.1", 0))
+        port = transport.get_extra_info("sockname")[1]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+            silent.bind(("127.0.0.1", 0))
+            quiet = silent.getsockname()[1]
+            found = await port_scan.Scanner("127.0.0.1", 0.4, 5).scan(range(0), [port, quiet])
+        transport.close()
+        return {"found": found["udp"], "wanted": [port]}
+
+    result = asyncio.run(look())
+    assert result["found"] == result["wanted"]
+
+
+# --- evidence ------------------------------------------------------------------------------------
+
+
+def test_a_change_anywhere_below_a_folder_is_seen(tmp_path: Path) -> None:
+    """Contents, modes, links, and files that come or go."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/file").write_text("one")
+    seen = {b"".join(host_evidence.entries(tmp_path))}
+    for change in (
+        lambda: (tmp_path / "a/file").write_text("two"),
+        lambda: (tmp_path / "a/file").chmod(0o600),
+        lambda: (tmp_path / "a/link").symlink_to("file"),
+        lambda: (tmp_path / "a/link").unlink() or (tmp_path / "a/link").symlink_to("other"),
+        (tmp_path / "b").mkdir,
+    ):
+        change()
+        seen.add(b"".join(host_evidence.entries(tmp_path)))
+    assert len(seen) == 6
+
+
+def test_containers_environments_are_left_out() -> None:
+    """They may hold secrets."""
+    found = host_evidence.container(
+        {
+            "Name": "/pryv-core-core-1",
+            "Config": {"Image": "core", "Env": ["PASSWORD=secret"], "User": ""},
+            "HostConfig": {
+                "Privileged": False,
+                "ReadonlyRootfs": False,
+                "RestartPolicy": {"Name": "always"},
+                "LogConfig": {"Type": "local"},
+                "PidsLimit": None,
+            },
+            "NetworkSettings": {"Ports": {"3000/tcp": [{"HostIp": "127.0.0.1", "HostPort": "3000"}], "9000/tcp": None}},
+            "Mounts": [{"Source": "/etc/pryv/core/core", "RW": False}],
+            "State": {},
+        }
+    )
+    assert "secret" not in str(found)
+    assert found["published"] == ["127.0.0.1|3000"]
+    assert found["user"] == "root"
+
+
+def test_the_policies_of_the_firewall_are_read() -> None:
+    """As nft lists them."""
+
+    def nft(command: list[str], **_: Any) -> tuple[int, str, str]:
+        assert command[0] == "nft"
+        return 0, (
+            "table inet pryv {\n\tchain input {\n\t\ttype filter hook input priority filter; policy drop;\n"
+                '\t\tiif "lo" accept\n\t}\n\n'
+            "\tchain forward {\n\t\ttype filter hook forward priority filter - 10; policy accept;\n\t}\n}\n"
+        ), ""  # fmt: skip
+
+    assert host_evidence.firewall(host_evidence.Host(nft)) == {"input": "drop", "forward": "accept"}
+
+
+def test_security_updates_are_told_from_others() -> None:
+    """As apt plans them."""
+
+    def run(command: list[str], **_: Any) -> tuple[int, str, str]:
+        if command[0] == "apt-get":
+            return 0, (
+                "Inst libkrb5-3 [1.21.3-5] (1.21.3-5+deb13u2 Debian-Security:13/stable-security [amd64]) []\n"
+                "Inst base-files [13.8] (13.8+deb13u2 Debian:13.2/stable [amd64])\n"
+                "Inst linux-image-6.12 (6.12.57-1 Debian-Security:13/stable-security [amd64])\n"
+            ), ""  # fmt: skip
+        return 1, "", ""
+
+    found = host_evidence.updates(host_evidence.Host(run))
+    assert found["security"] == ["libkrb5-3", "linux-image-6.12"]
+    assert found["others"] == 1
+    assert not found["automatic"]
