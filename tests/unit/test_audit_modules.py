@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,10 +121,10 @@ def never(*_: Any, **__: Any) -> tuple[int, str, str]:
 
 def test_a_package_from_a_folder_is_kept_once(tmp_path: Path, package: dict[str, str]) -> None:
     """An archive is not asked, and a second run has nothing to do."""
-    arguments = ([package], [], str(tmp_path / "from"), tmp_path / "cache", never)
-    assert pinned_packages.provide(*arguments) == ["lynis"]
+    provide = partial(pinned_packages.provide, [package], [], str(tmp_path / "from"), tmp_path / "cache", never)
+    assert provide() == ["lynis"]
     assert (tmp_path / "cache/lynis.deb").read_bytes() == b"a package"
-    assert pinned_packages.provide(*arguments) == []
+    assert provide() == []
 
 
 def test_another_file_than_the_pinned_is_refused(tmp_path: Path, package: dict[str, str]) -> None:
@@ -226,13 +228,14 @@ def test_a_change_anywhere_below_a_folder_is_seen(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a/file").write_text("one")
     seen = {b"".join(host_evidence.entries(tmp_path))}
-    for change in (
-        lambda: (tmp_path / "a/file").write_text("two"),
-        lambda: (tmp_path / "a/file").chmod(0o600),
-        lambda: (tmp_path / "a/link").symlink_to("file"),
-        lambda: (tmp_path / "a/link").unlink() or (tmp_path / "a/link").symlink_to("other"),
+    changes: list[Callable[[], object]] = [
+        partial((tmp_path / "a/file").write_text, "two"),
+        partial((tmp_path / "a/file").chmod, 0o600),
+        partial((tmp_path / "a/link").symlink_to, "file"),
+        partial((tmp_path / "a/link").rename, tmp_path / "a/other"),
         (tmp_path / "b").mkdir,
-    ):
+    ]
+    for change in changes:
         change()
         seen.add(b"".join(host_evidence.entries(tmp_path)))
     assert len(seen) == 6
