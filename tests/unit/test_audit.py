@@ -194,7 +194,7 @@ RAW: dict[str, Any] = {
     "nginx": [],
     "durations": {"ssh_audit": "0:00:01.330000", "tls": "0:02:03.500000"},
 }
-BARS = [
+BARS: list[dict[str, Any]] = [
     {"score": "cis_tailored", "label": "CIS, tailored", "unit": " %", "least": 100},
     {"score": "tls", "label": "TLS", "unit": "", "grade": "A+"},
     {"score": "ssh_failures", "label": "SSH", "unit": "", "most": 0},
