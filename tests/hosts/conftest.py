@@ -5,6 +5,7 @@ Those in a folder are for the inventory of that name alone.
 
 from __future__ import annotations
 
+import functools
 import http.client
 import json
 import os
@@ -34,17 +35,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--inventory", type=Path, required=True, help="the inventory whose test hosts to look into")
 
 
+@functools.cache
+def fleet_of(inventory: Path) -> fleet.Fleet:
+    """The test hosts of an inventory, which is read once."""
+    return fleet.Fleet(inventory)
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leaves out the folders of other inventories."""
     if collection_path.parent == Path(__file__).parent and collection_path.is_dir():
-        return True if collection_path.name != fleet.Fleet(config.getoption("--inventory")).name else None
+        return True if collection_path.name != fleet_of(config.getoption("--inventory")).name else None
     return None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Runs a test that takes `machine` once for each host."""
     if "machine" in metafunc.fixturenames:
-        hosts = fleet.Fleet(metafunc.config.getoption("--inventory"))
+        hosts = fleet_of(metafunc.config.getoption("--inventory"))
         names = [host.name for host in hosts.hosts]
         metafunc.parametrize(
             "machine", [f"{name}.{hosts.name}" for name in names], ids=names, indirect=True, scope="session"

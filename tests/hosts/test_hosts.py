@@ -2,19 +2,61 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import jinja2
+import pytest
 from testinfra.host import Host
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+UNITS = CHECKOUT / "docs" / "units.md"
+
+#: Capabilities and their bits in the kernel's masks.
+CAPABILITIES = {"CHOWN": 0, "DAC_OVERRIDE": 1, "FOWNER": 3, "KILL": 5, "SETGID": 6, "SETUID": 7, "NET_BIND_SERVICE": 10}
+#: What Pryv's images take to give up being root, and what nginx's own take.
+INIT = {"CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID"}
+PAGES = {"CHOWN", "SETGID", "SETUID"}
+#: Services that take less, by their names in compose; these have a read-only root as well.
+TAKES_LESS: dict[str, set[str]] = {"redis": set(), "influxdb": set(), "admin_panel": PAGES, "pages": PAGES}
 
 LOOPBACK = ("127.", "[::1]", "::1")
 #: Programs that may listen where others can reach them.
 OUTSIDE = {"sshd", "nginx", "systemd"}
 
 
+@functools.cache
 def containers(machine: Host) -> list[dict[str, Any]]:
+    """All containers of a host, as `docker inspect` shows them; asked for once."""
     found = machine.check_output("docker ps --all --quiet").split()
     return json.loads(machine.check_output(f"docker inspect {' '.join(found)}")) if found else []
+
+
+def service(container: dict[str, Any]) -> str:
+    name: str = container["Config"]["Labels"]["com.docker.compose.service"]
+    return name
+
+
+def mask(names: set[str]) -> int:
+    return sum(1 << CAPABILITIES[name] for name in names)
+
+
+def statuses(machine: Host, processes: Sequence[int]) -> list[dict[str, str]]:
+    """What the kernel says of processes, such as `CapBnd`."""
+    shown = machine.check_output("cat " + " ".join(f"/proc/{process}/status" for process in processes))
+    texts = re.split("^(?=Name:)", shown, flags=re.MULTILINE)[1:]
+    return [dict(re.findall(r"^(\w+):\s*(.*)$", text, re.MULTILINE)) for text in texts]
+
+
+def try_in_each(machine: Host, command: str) -> dict[str, str]:
+    """Runs a shell command as root in each container, and returns what it printed by service."""
+    names = [container["Name"].strip("/") for container in containers(machine)]
+    each = f"for name in {' '.join(names)}; do docker exec --user 0 $name sh -c %s 2>&1 | tail -1; done"
+    return dict(zip(map(service, containers(machine)), machine.check_output(each, command).splitlines(), strict=True))
 
 
 def test_system_is_up_whole(machine: Host) -> None:
@@ -80,3 +122,97 @@ def test_secrets_are_for_their_readers_only(machine: Host, secrets: dict[str, st
 def test_secrets_are_not_in_the_process_list(machine: Host, secrets: dict[str, str]) -> None:
     processes = machine.check_output("ps -eo args")
     assert [name for name, secret in secrets.items() if secret in processes] == []
+
+
+def test_containers_can_do_what_they_need_and_no_more(machine: Host) -> None:
+    kernels = statuses(machine, [container["State"]["Pid"] for container in containers(machine)])
+    for name, kernel in zip(map(service, containers(machine)), kernels, strict=True):
+        allowed = mask(TAKES_LESS.get(name, INIT))
+        assert int(kernel["CapBnd"], 16) == allowed, f"{name}: {kernel['CapBnd']}"
+        assert not int(kernel["CapEff"], 16) & ~allowed, name
+        assert (kernel["NoNewPrivs"], kernel["Seccomp"]) == ("1", "2"), name
+
+
+def test_root_in_a_container_cannot_forge_packets(machine: Host) -> None:
+    packets = "import socket; socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP); print()"
+    for name, printed in try_in_each(machine, f"python3 -c '{packets}'").items():
+        assert printed.startswith("PermissionError"), f"{name}: {printed}"
+
+
+def test_containers_cannot_take_the_hosts_memory_or_processes(machine: Host) -> None:
+    memory = int(machine.check_output("grep MemTotal: /proc/meminfo").split()[1]) * 1024
+    for container in containers(machine):
+        settings = container["HostConfig"]
+        assert 0 < settings["Memory"] < max(memory * 0.95, 1 << 30), container["Name"]
+        assert 0 < settings["PidsLimit"] <= 2048, container["Name"]
+
+
+def test_containers_that_need_no_root_to_write_to_have_none(machine: Host) -> None:
+    for name, printed in try_in_each(machine, "echo >/etc/written && echo written").items():
+        assert ("Read-only file system" in printed) == (name in TAKES_LESS), f"{name}: {printed}"
+
+
+def test_no_container_has_a_socket_of_the_host_but_the_journals(machine: Host) -> None:
+    sources = {mount["Source"] for container in containers(machine) for mount in container["Mounts"]}
+    sockets = machine.check_output(f"find {' '.join(sources)} -maxdepth 0 -type s").split() if sources else []
+    # A core's audit trail goes there.
+    assert set(sockets) <= {"/run/systemd/journal/dev-log"}
+
+
+def test_docker_publishes_on_loopback_unless_told_otherwise(machine: Host) -> None:
+    image = containers(machine)[0]["Config"]["Image"]
+    machine.check_output("docker network create careless")
+    try:
+        for network in ("bridge", "careless"):
+            options = f"--rm --detach --network {network} --publish 8080:80 --entrypoint python3 --label com.pryv.test"
+            name = machine.check_output(f"docker run {options} {image} -m http.server 80")
+            bound = machine.check_output(f"docker port {name}")
+            machine.check_output(f"docker rm --force {name}")
+            assert bound == "80/tcp -> 127.0.0.1:8080", network
+    finally:
+        machine.check_output("docker network rm careless")
+
+
+def test_nginx_is_confined(machine: Host) -> None:
+    process = int(machine.check_output("systemctl show --value --property MainPID nginx.service"))
+    kernel = statuses(machine, [process])[0]
+    assert int(kernel["CapBnd"], 16) == mask({*INIT, "NET_BIND_SERVICE"})
+    assert kernel["NoNewPrivs"] == "1"
+
+
+def test_nginx_goes_on_after_a_reload_and_a_rotation_of_its_logs(machine: Host) -> None:
+    before = machine.check_output("systemctl show --value --property MainPID nginx.service")
+    machine.check_output("systemctl reload nginx.service")
+    machine.check_output("logrotate --force /etc/logrotate.d/nginx")
+    # Plain HTTP on the port of HTTPS gets an answer, and a line in the log.
+    asks = r"printf 'GET / HTTP/1.1\r\n\r\n' >&3; head --lines 1 <&3"
+    machine.check_output("timeout 5 bash -c %s", f"exec 3<>/dev/tcp/127.0.0.1/443; {asks}")
+    log = machine.file("/var/log/nginx/access.log")
+    assert (log.user, log.mode) == ("www-data", 0o640)
+    assert machine.check_output("tail --lines 1 /var/log/nginx/access.log").startswith("127.0.0.1 ")
+    assert machine.check_output("systemctl show --value --property MainPID nginx.service") == before
+
+
+def check_exposure(machine: Host, unit: str, *options: str) -> None:
+    """Asserts that a unit is confined well enough, and as the docs say."""
+    verdict = machine.check_output(f"systemd-analyze security --no-pager {' '.join(options)} {unit}").splitlines()[-1]
+    figure = re.findall(r": ([0-9.]+) ", verdict)[0]
+    assert float(figure) <= 5.0, verdict
+    rows = re.findall(rf"^\| `{Path(unit).name}` \| ([^|]+) \|", UNITS.read_text(), re.MULTILINE)
+    assert figure in rows[0].replace(",", "").split(), verdict
+
+
+def test_units_are_as_confined_as_the_docs_say(machine: Host) -> None:
+    listed = machine.check_output("systemctl list-unit-files --no-legend 'pryv-*.service' nginx.service").splitlines()
+    assert len(listed) >= 2
+    for line in listed:
+        check_exposure(machine, line.split()[0])
+
+
+@pytest.mark.parametrize("unlock", ["tpm2", "tang", "keyfile", "operator"])
+def test_units_of_data_disks_are_as_confined_as_the_docs_say(machine: Host, unlock: str) -> None:
+    for template in (CHECKOUT / "roles/data_disk/templates/root/etc/systemd/system").glob("*.service.j2"):
+        variables = {"data_disk_unlock": unlock, "pryv_data_directory": "/srv/pryv", "data_disk_volume": {"uuid": "u"}}
+        text = jinja2.Template(template.read_text(), trim_blocks=True, lstrip_blocks=True).render(variables)
+        machine.check_output(f"mkdir -p /run/units; printf %%s %s >/run/units/{template.stem}", text)
+        check_exposure(machine, f"/run/units/{template.stem}", "--offline=true")

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from . import config as c
 from .client import request
-from .process import StartError, say
+from .process import StartError, become_nginx, say
 from .registry import username
 from .web import Request, Response, serve
 
@@ -110,6 +110,7 @@ def run_pages(name: str) -> None:
         return Response(200, page, {"Content-Type": "text/html"})
 
     serve(name, "", [80], answer)
+    become_nginx()
 
 
 def run_mongodb(conf: Path) -> None:

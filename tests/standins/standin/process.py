@@ -12,6 +12,7 @@ from types import FrameType
 from typing import NoReturn
 
 APP_UID = 9999
+NGINX_UID = 101
 LOG = Path("/app/log")
 
 
@@ -38,6 +39,7 @@ def boot(service: str) -> None:
     except OSError as error:
         raise StartError(f"the image's init writes below /etc: {error}") from error
     if service == "mail":
+        _attempt("look into /app/log, which is user app's (needs DAC_OVERRIDE)", lambda: list(LOG.iterdir()))
         _attempt("give /app/log to user app (needs CHOWN)", lambda: os.chown(LOG, APP_UID, APP_UID))
 
 
@@ -50,6 +52,21 @@ def become_app() -> None:
     _attempt("drop root's groups (needs SETGID)", lambda: os.setgroups([APP_UID]))
     _attempt("switch to group app (needs SETGID)", lambda: os.setgid(APP_UID))
     _attempt("switch to user app (needs SETUID)", lambda: os.setuid(APP_UID))
+
+
+def become_nginx() -> None:
+    """Does what nginx's own image does as root, and goes on as a worker of it.
+
+    Raises:
+        StartError: Its caches or /run cannot be written, or CHOWN, SETGID or SETUID was taken from the container.
+    """
+    cache = Path("/var/cache/nginx/client_temp")
+    _attempt("make nginx's caches", lambda: cache.mkdir(parents=True, exist_ok=True))
+    _attempt("give them to user nginx (needs CHOWN)", lambda: os.chown(cache, NGINX_UID, NGINX_UID))
+    _attempt("write nginx's process ID", lambda: Path("/run/nginx.pid").write_text("1\n", encoding="ascii"))
+    _attempt("drop root's groups (needs SETGID)", lambda: os.setgroups([NGINX_UID]))
+    _attempt("switch to group nginx (needs SETGID)", lambda: os.setgid(NGINX_UID))
+    _attempt("switch to user nginx (needs SETUID)", lambda: os.setuid(NGINX_UID))
 
 
 def check_log() -> None:
@@ -88,7 +105,7 @@ def die(text: str) -> NoReturn:
     os._exit(1)
 
 
-def _attempt(what: str, action: Callable[[], None]) -> None:
+def _attempt(what: str, action: Callable[[], object]) -> None:
     try:
         action()
     except OSError as error:
