@@ -212,6 +212,24 @@ ENVIRONMENT = {
     "HOME": "/root",
 }
 TEMPORARY_SUFFIX = ".config_tree"
+#: What holds for the unit that undoes unconfirmed changes. It must be able to put back any file, set-user-ID ones too,
+#: and to run actions: talk to systemd, load firewall rules, check a configuration.
+CONFINEMENT = (
+    "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_FSETID CAP_KILL CAP_NET_ADMIN",
+    "NoNewPrivileges=yes",
+    "PrivateDevices=yes",
+    "ProtectClock=yes",
+    "ProtectHostname=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectKernelModules=yes",
+    "LockPersonality=yes",
+    "MemoryDenyWriteExecute=yes",
+    "RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6",
+    "RestrictNamespaces=yes",
+    "RestrictRealtime=yes",
+    "SystemCallArchitectures=native",
+    "SystemCallFilter=@system-service",
+)
 LARGEST_DIFF = 256 * 1024  # bytes
 SHORTEST_SECRET = 6  # characters; anything shorter would mask ordinary words
 CLONE_NEWNS = 0x20000
@@ -691,7 +709,8 @@ class Provision:
         timer = (
             f"systemd-run --quiet --collect --unit={self.unit} --on-active={seconds}s --timer-property=AccuracySec=1"
         )
-        code, output = run(self.module, f"{timer} /bin/sh {shlex.quote(self.script)}")
+        confined = " ".join(f"--property={shlex.quote(setting)}" for setting in CONFINEMENT)
+        code, output = run(self.module, f"{timer} {confined} /bin/sh {shlex.quote(self.script)}")
         if code != 0:
             self.forget()
             raise TreeError(f"nothing can undo the change if it goes wrong, so nothing was replaced: {output.strip()}")

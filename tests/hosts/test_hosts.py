@@ -13,6 +13,8 @@ import jinja2
 import pytest
 from testinfra.host import Host
 
+from plugins.modules import config_tree
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 UNITS = CHECKOUT / "docs" / "units.md"
 
@@ -193,12 +195,21 @@ def test_nginx_goes_on_after_a_reload_and_a_rotation_of_its_logs(machine: Host) 
     assert machine.check_output("systemctl show --value --property MainPID nginx.service") == before
 
 
-def check_exposure(machine: Host, unit: str, *options: str) -> None:
-    """Asserts that a unit is confined well enough, and as the docs say."""
-    verdict = machine.check_output(f"systemd-analyze security --no-pager {' '.join(options)} {unit}").splitlines()[-1]
+def check_exposure(machine: Host, unit: str, text: str = "") -> None:
+    """Asserts that a unit is confined well enough, and as the docs say.
+
+    Args:
+        machine: The host.
+        unit: The unit's name.
+        text: What is in its file, where the host has none.
+    """
+    if text:
+        machine.check_output(f"mkdir -p /run/units; printf %%s %s >/run/units/{unit}", text)
+    target = f"--offline=true /run/units/{unit}" if text else unit
+    verdict = machine.check_output(f"systemd-analyze security --no-pager {target}").splitlines()[-1]
     figure = re.findall(r": ([0-9.]+) ", verdict)[0]
     assert float(figure) <= 5.0, verdict
-    rows = re.findall(rf"^\| `{Path(unit).name}` \| ([^|]+) \|", UNITS.read_text(), re.MULTILINE)
+    rows = re.findall(rf"^\| `{unit}` \| ([^|]+) \|", UNITS.read_text(), re.MULTILINE)
     assert figure in rows[0].replace(",", "").split(), verdict
 
 
@@ -214,5 +225,9 @@ def test_units_of_data_disks_are_as_confined_as_the_docs_say(machine: Host, unlo
     for template in (CHECKOUT / "roles/data_disk/templates/root/etc/systemd/system").glob("*.service.j2"):
         variables = {"data_disk_unlock": unlock, "pryv_data_directory": "/srv/pryv", "data_disk_volume": {"uuid": "u"}}
         text = jinja2.Template(template.read_text(), trim_blocks=True, lstrip_blocks=True).render(variables)
-        machine.check_output(f"mkdir -p /run/units; printf %%s %s >/run/units/{template.stem}", text)
-        check_exposure(machine, f"/run/units/{template.stem}", "--offline=true")
+        check_exposure(machine, template.stem, text)
+
+
+def test_unit_that_undoes_changes_is_as_confined_as_the_docs_say(machine: Host) -> None:
+    settings = ("[Service]", "ExecStart=/bin/sh script", *config_tree.CONFINEMENT)
+    check_exposure(machine, "config_tree-undo.service", "\n".join(settings) + "\n")

@@ -266,24 +266,23 @@ def test_egress_list_lets_out_what_it_names(inventory: Path, machines: dict[str,
         command = f"python3 -c %s {address[target]} {port}"
         return core.run(command, CONNECT).rc == 0, core.run(f"docker exec mistake {command}", CONNECT).rc == 0
 
-    def limit(egress: object) -> None:
-        variables = json.dumps({"firewall_egress": egress})
+    def configure(**variables: object) -> None:
         subprocess.run(
-            [*SITE, "--inventory", str(inventory.resolve()), "--limit", "co4", "--extra-vars", variables],
+            [*SITE, "--inventory", str(inventory.resolve()), "--limit", "co4", "--extra-vars", json.dumps(variables)],
             check=True,
             cwd=CHECKOUT,
             env={**os.environ, **fleet.environment()},
         )
 
     assert reaches("web1", 22) == reaches("co3", 22) == (True, True)
-    limit([{"network": f"{address['web1']}/32", "port": 22}])
+    configure(firewall_egress=[{"network": f"{address['web1']}/32", "port": 22}])
     try:
         assert reaches("web1", 22) == (True, True)
         assert reaches("co3", 22) == (False, False)
         assert reaches("reg1", 443) == reaches("co3", 443) == (True, True)
         core.check_output(f"docker exec mistake python3 -c %s {address['reg1']}", ASK)
     finally:
-        limit(None)
+        configure()
     assert reaches("co3", 22) == (True, True)
 
 
