@@ -34,7 +34,7 @@ LINTERS = {
 }
 
 #: Longer than any step takes; a step that hangs shall not keep the others from running.
-STEP_SECONDS = 20 * 60
+STEP_SECONDS = 30 * 60
 
 
 @dataclass(frozen=True)
