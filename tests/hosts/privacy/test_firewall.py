@@ -73,16 +73,18 @@ def inventory(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="module")
-def platform(inventory: Path) -> fleet.Fleet:
+def container_hosts(inventory: Path) -> fleet.Fleet:
     return fleet.Fleet(inventory)
 
 
 @pytest.fixture(scope="module")
-def machines(platform: fleet.Fleet) -> dict[str, Host]:
+def machines(container_hosts: fleet.Fleet) -> dict[str, Host]:
     """All hosts by name, as root."""
-    names = [host.name for host in platform.hosts]
+    names = [host.name for host in container_hosts.hosts]
     config = str(fleet.SSH_CONFIG)
-    return {name: testinfra.get_host(f"ssh://{name}.{platform.name}", ssh_config=config, sudo=True) for name in names}
+    return {
+        name: testinfra.get_host(f"ssh://{name}.{container_hosts.name}", ssh_config=config, sudo=True) for name in names
+    }
 
 
 def mistaken_udp(name: str) -> list[int]:
@@ -135,7 +137,7 @@ def scan_from(machine: Host | None, protocol: str, ports: str, targets: Sequence
 
 
 @pytest.fixture(scope="module")
-def seen(platform: fleet.Fleet, machines: dict[str, Host]) -> dict[tuple[str, str], dict[str, list[int]]]:
+def seen(container_hosts: fleet.Fleet, machines: dict[str, Host]) -> dict[tuple[str, str], dict[str, list[int]]]:
     """Open ports by address, by protocol and by who looks at them: `neighbour`, `controller` or the host `itself`."""
     names = list(machines)
     udp = ",".join(map(str, UDP))
@@ -155,12 +157,12 @@ def seen(platform: fleet.Fleet, machines: dict[str, Host]) -> dict[tuple[str, st
             found["udp", who].update(scan_from(machine, "udp", udp, own))
 
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(look, platform.hosts))
+        list(pool.map(look, container_hosts.hosts))
     return found
 
 
-def test_mistakes_are_made(platform: fleet.Fleet, seen: dict[tuple[str, str], dict[str, list[int]]]) -> None:
-    for host in platform.hosts:
+def test_mistakes_are_made(container_hosts: fleet.Fleet, seen: dict[tuple[str, str], dict[str, list[int]]]) -> None:
+    for host in container_hosts.hosts:
         for version, address in addresses(host).items():
             assert LISTENING in seen["tcp", "itself"][address], address
             # Docker gives containers no IPv6 here.
@@ -170,26 +172,28 @@ def test_mistakes_are_made(platform: fleet.Fleet, seen: dict[tuple[str, str], di
 
 @pytest.mark.parametrize("who", ["neighbour", "controller"])
 def test_tcp_ports_are_those_of_the_design_guide(
-    who: str, platform: fleet.Fleet, seen: dict[tuple[str, str], dict[str, list[int]]]
+    who: str, container_hosts: fleet.Fleet, seen: dict[tuple[str, str], dict[str, list[int]]]
 ) -> None:
-    own = {host.name: addresses(host) for host in platform.hosts}
+    own = {host.name: addresses(host) for host in container_hosts.hosts}
     wanted = {address: TCP[version] for both in own.values() for version, address in both.items()}
     assert seen["tcp", who] == wanted
 
 
 @pytest.mark.parametrize("who", ["neighbour", "controller"])
 def test_udp_ports_are_those_of_the_design_guide(
-    who: str, platform: fleet.Fleet, seen: dict[tuple[str, str], dict[str, list[int]]]
+    who: str, container_hosts: fleet.Fleet, seen: dict[tuple[str, str], dict[str, list[int]]]
 ) -> None:
     wanted = {}
-    for host in platform.hosts:
+    for host in container_hosts.hosts:
         for version, address in addresses(host).items():
             wanted[address] = [53] if host.name in NAMES and version == 4 else []
     assert seen["udp", who] == wanted
 
 
-def test_a_route_to_a_containers_own_address_leads_nowhere(machines: dict[str, Host], platform: fleet.Fleet) -> None:
-    for host in platform.hosts:
+def test_a_route_to_a_containers_own_address_leads_nowhere(
+    machines: dict[str, Host], container_hosts: fleet.Fleet
+) -> None:
+    for host in container_hosts.hosts:
         machine, neighbour = machines[host.name], machines[neighbour_of(list(machines), host.name)]
         form = "'{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}'"
         container = machine.check_output(f"docker inspect --format {form} mistake")
@@ -202,8 +206,8 @@ def test_a_route_to_a_containers_own_address_leads_nowhere(machines: dict[str, H
         assert "TimeoutError" in tried.stderr, host.name
 
 
-def test_replication_is_open_to_followers_alone(machines: dict[str, Host], platform: fleet.Fleet) -> None:
-    leader = addresses(next(host for host in platform.hosts if host.name == "reg1"))
+def test_replication_is_open_to_followers_alone(machines: dict[str, Host], container_hosts: fleet.Fleet) -> None:
+    leader = addresses(next(host for host in container_hosts.hosts if host.name == "reg1"))
     may = {
         name for name, machine in machines.items() if machine.run(f"python3 -c %s {leader[4]} 6380", CONNECT).rc == 0
     }
@@ -213,17 +217,17 @@ def test_replication_is_open_to_followers_alone(machines: dict[str, Host], platf
     assert "TimeoutError" in tried.stderr
 
 
-def test_what_networks_need_gets_through(machines: dict[str, Host], platform: fleet.Fleet) -> None:
-    for host in platform.hosts:
+def test_what_networks_need_gets_through(machines: dict[str, Host], container_hosts: fleet.Fleet) -> None:
+    for host in container_hosts.hosts:
         neighbour = machines[neighbour_of(list(machines), host.name)]
         for address in addresses(host).values():
             # Larger than a packet, so that fragments have to get through as well.
             neighbour.check_output(f"ping -c 1 -W 3 -s 3000 {address}")
 
 
-def closed_from_outside(platform: fleet.Fleet, machines: dict[str, Host], name: str) -> None:
+def closed_from_outside(container_hosts: fleet.Fleet, machines: dict[str, Host], name: str) -> None:
     """Asserts that a host's mistakes stay its own."""
-    host = next(host for host in platform.hosts if host.name == name)
+    host = next(host for host in container_hosts.hosts if host.name == name)
     neighbour = machines[neighbour_of(list(machines), name)]
     ports = f"1-1024,6379-6380,3000-3010,{PUBLISHED},{LISTENING}"
     for machine in (neighbour, None):
@@ -243,23 +247,27 @@ def runs_containers(machine: Host, outside: str) -> None:
         machine.check_output(f"docker rm --force {name}")
 
 
-def test_docker_works_on_after_a_reload_of_the_firewall(machines: dict[str, Host], platform: fleet.Fleet) -> None:
-    names = next(host for host in platform.hosts if host.name == "reg1").address
+def test_docker_works_on_after_a_reload_of_the_firewall(
+    machines: dict[str, Host], container_hosts: fleet.Fleet
+) -> None:
+    names = next(host for host in container_hosts.hosts if host.name == "reg1").address
     machines["co1"].check_output("systemctl reload pryv-firewall.service")
     runs_containers(machines["co1"], names)
-    closed_from_outside(platform, machines, "co1")
+    closed_from_outside(container_hosts, machines, "co1")
 
 
-def test_nothing_opens_when_docker_restarts(machines: dict[str, Host], platform: fleet.Fleet) -> None:
-    names = next(host for host in platform.hosts if host.name == "reg1").address
+def test_nothing_opens_when_docker_restarts(machines: dict[str, Host], container_hosts: fleet.Fleet) -> None:
+    names = next(host for host in container_hosts.hosts if host.name == "reg1").address
     machines["co1"].check_output("systemctl restart docker.service")
     runs_containers(machines["co1"], names)
-    closed_from_outside(platform, machines, "co1")
+    closed_from_outside(container_hosts, machines, "co1")
 
 
-def test_egress_list_lets_out_what_it_names(inventory: Path, machines: dict[str, Host], platform: fleet.Fleet) -> None:
+def test_egress_list_lets_out_what_it_names(
+    inventory: Path, machines: dict[str, Host], container_hosts: fleet.Fleet
+) -> None:
     core = machines["co4"]
-    address = {host.name: host.address for host in platform.hosts}
+    address = {host.name: host.address for host in container_hosts.hosts}
 
     def reaches(target: str, port: int) -> tuple[bool, bool]:
         """Whether the host and a container of it do."""
@@ -286,11 +294,11 @@ def test_egress_list_lets_out_what_it_names(inventory: Path, machines: dict[str,
     assert reaches("co3", 22) == (True, True)
 
 
-def test_rules_are_there_after_a_reboot(machines: dict[str, Host], platform: fleet.Fleet) -> None:
-    host = next(host for host in platform.hosts if host.name == "co4")
+def test_rules_are_there_after_a_reboot(machines: dict[str, Host], container_hosts: fleet.Fleet) -> None:
+    host = next(host for host in container_hosts.hosts if host.name == "co4")
     before = machines["co4"].check_output("nft list table inet pryv | grep -v 'counter packets'")
     up = machines["co4"].check_output("docker ps --quiet | wc --lines")
-    fleet.docker("restart", "-t", "60", platform.container(host))
+    fleet.docker("restart", "-t", "60", container_hosts.container(host))
     fleet.await_ssh(host)
     core = machines["co4"]
     core.check_output("systemctl is-system-running --wait")
@@ -300,4 +308,4 @@ def test_rules_are_there_after_a_reboot(machines: dict[str, Host], platform: fle
     while core.check_output("docker ps --quiet | wc --lines") != up:
         assert time.monotonic() < end, core.check_output("docker ps --all")
         time.sleep(1)
-    closed_from_outside(platform, machines, "co4")
+    closed_from_outside(container_hosts, machines, "co4")
