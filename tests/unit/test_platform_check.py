@@ -396,7 +396,7 @@ def https(whole: Path, headers: dict[str, str], any_name: bool) -> Iterator[int]
     context.sni_callback = refuse
     with Server(("127.0.0.1", 0), Handler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield server.server_address[1]
         server.shutdown()
 
