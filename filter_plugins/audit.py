@@ -816,6 +816,7 @@ def audit_report(
     topology: Mapping[str, Any],
     deviations: Sequence[Mapping[str, str]],
     bars: Sequence[Mapping[str, Any]],
+    asked: Sequence[str],
     headers: Sequence[str] = (),
     about: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -831,7 +832,7 @@ def audit_report(
     findings = merge(checks)
     reached = bar_results(reports.values(), bars)
     seen = {(one["scanner"], one["rule"]) for one in findings if one["status"] == ACCEPTED}
-    missing = [host for host in topology["hosts"] if host not in raw]
+    missing = [host for host in asked if host not in raw]
     counts = {status: sum(one["status"] == status for one in findings) for status in STATUSES}
     return {
         **(about or {}),
@@ -842,6 +843,7 @@ def audit_report(
         "bars": reached,
         "hosts": reports,
         "not_audited": missing,
+        "left_out": [host for host in topology["hosts"] if host not in asked],
         "findings": findings,
         "stale_deviations": [dict(one) for one in deviations if (one["scanner"], one["rule"]) not in seen],
     }

@@ -42,6 +42,7 @@ def report(**raw: Any) -> dict[str, Any]:
         topology=topology,
         deviations=[*samples.DEVIATIONS, {"scanner": "lynis", "rule": "OLD-1", "reason": "It was so once."}],
         bars=samples.BARS,
+        asked=["co1", "co2"],
         headers=samples.HEADERS,
         about=ABOUT,
     )

@@ -212,7 +212,14 @@ def failed(checks: Any) -> dict[str, str]:
 
 def report(raw: dict[str, Any] | None = None, **given: Any) -> dict[str, Any]:
     """Return a report about one host."""
-    arguments = {"topology": TOPOLOGY, "deviations": DEVIATIONS, "bars": BARS, "headers": HEADERS, **given}
+    arguments = {
+        "topology": TOPOLOGY,
+        "deviations": DEVIATIONS,
+        "bars": BARS,
+        "headers": HEADERS,
+        "asked": ["co1"],
+        **given,
+    }
     return audit.audit_report({"co1": RAW if raw is None else {**RAW, **raw}}, **arguments)
 
 
@@ -289,10 +296,17 @@ def test_the_worst_host_decides_a_bar() -> None:
 
 def test_a_host_that_was_not_audited_fails_the_audit() -> None:
     """A host that did not answer is not passed over in silence."""
-    hosts = {**TOPOLOGY["hosts"], "co2": {"roles": ["core"], "public_address": "192.0.2.12"}}
-    made = report(topology={**TOPOLOGY, "hosts": hosts})
+    made = report(asked=["co1", "co2"])
     assert not made["passed"]
     assert made["not_audited"] == ["co2"]
+
+
+def test_a_host_that_was_not_asked_is_said_to_be_left_out() -> None:
+    """A run with --limit can pass, and the report says what it is not about."""
+    hosts = {**TOPOLOGY["hosts"], "co2": {"roles": ["core"], "public_address": "192.0.2.12"}}
+    made = report(topology={**TOPOLOGY, "hosts": hosts})
+    assert made["passed"]
+    assert made["left_out"] == ["co2"]
 
 
 def test_a_deviation_that_nobody_reports_is_stale() -> None:
