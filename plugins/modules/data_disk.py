@@ -286,13 +286,6 @@ class Disk:
     missed: dict[str, str | None] = field(default_factory=dict)
     hidden: list[str] = field(default_factory=list)
 
-    @property
-    def unfinished(self) -> bool:
-        """Whether the making of a volume of ours was interrupted here, be it while its very header was written."""
-        if self.header is None:
-            return self.signatures == [f"crypto_LUKS (labelled {UNFINISHED})"]
-        return self.header.label == UNFINISHED
-
 
 def judge(disk: Disk, device: str, destroy: bool = False) -> str:
     """Says what may be done with a disk.
@@ -333,10 +326,11 @@ def judge(disk: Disk, device: str, destroy: bool = False) -> str:
         raise DiskError(f"this host's volume {uuid} is on {place}, and not on {device}: name that disk")
     if ours:
         return "ours"
-    if disk.unfinished and disk.opens is not None:
+    unfinished = disk.header is not None and disk.header.label == UNFINISHED
+    if unfinished and disk.header and not disk.header.keyslots:
+        return "format"  # a header without keys has never been opened by anybody
+    if unfinished and disk.opens is not None:
         return "resume"
-    if disk.unfinished and not (disk.header and disk.header.keyslots):
-        return "format"  # nobody can ever have opened it
     if disk.size < SMALLEST:
         raise DiskError(f"{device} has {disk.size // 2**20} MiB, and needs {SMALLEST // 2**20} at least")
     if destroy:
@@ -445,9 +439,7 @@ class Volume:
 
     def slot_of(self, key: bytes, *options: str) -> str | None:
         """The slot that a key opens, or None."""
-        # Or the TPM would open it, whatever the key.
-        test = ["cryptsetup", "open", "--test-passphrase", "--disable-external-tokens", "--verbose"]
-        test += ["--key-file", "-", *options, self.device]
+        test = ["cryptsetup", "open", "--test-passphrase", "--verbose", "--key-file", "-", *options, self.device]
         done = self._programs.run(*test, key=key, accept=(0, 1, 2))
         found = re.search(r"Key slot (\d+) unlocked", done.out)
         return found.group(1) if done.code == 0 and found else None
@@ -775,7 +767,7 @@ class Keeper:
 
     def _make(self, disk: Disk, verdict: str) -> None:
         if verdict == "format":
-            if disk.unknown and not disk.unfinished:
+            if disk.unknown and not (disk.header and disk.header.label == UNFINISHED):
                 what = ", ".join(disk.signatures) or "data of an unknown kind"
                 self.do(f"destroy what is on {self.wanted['device']}: {what}", lambda: self._erase(disk.size))
             self.do(f"make {self.wanted['device']} a LUKS2 volume", lambda: self._format(disk))
@@ -805,7 +797,8 @@ class Keeper:
 
     def _format(self, disk: Disk) -> None:
         self._claim()
-        if judge(self.look(), self.wanted["device"], self.wanted["destroy"]) != "format":
+        now = self.look()
+        if now.header is None and (now.signatures or now.unknown) and not self.wanted["destroy"]:
             raise DiskError(f"{self.wanted['device']} changed while it was looked at")
         if disk.opened:
             raise DiskError(f"{self.volume.mapped} is open")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import platform
+import pwd
 import re
 import sys
 import time
@@ -83,6 +84,9 @@ survey:
     asked_at:
       description: The controller's clock when it asked, in seconds since the epoch.
       type: float
+    user:
+      description: Who the controller has logged in as, before becoming root.
+      type: str
     managed:
       description: Whether this toolkit has been here before.
       type: bool
@@ -204,6 +208,7 @@ def main() -> None:
             "data_device_found": data_device_found,
             "clock_offset": clock_offset,
             "asked_at": module.params["controller_time"],
+            "user": os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name,
             "managed": Path("/etc/pryv").is_dir(),
             "addresses": own_addresses(Path("/proc/net/fib_trie").read_text()),
             "listeners": listeners(),

@@ -66,8 +66,7 @@ def opened(uuid: str = OURS, device: str = "/dev/vdb") -> Any:
         # Power was lost after luksFormat, and before the file system was complete.
         (dataclasses.replace(READY, header=header("pryv_data_new")), "resume"),
         (dataclasses.replace(READY, header=header("pryv_data_new"), opened=opened()), "resume"),
-        # Power was lost in the middle of luksFormat: with a header that has no checksum yet, or no keys.
-        (dataclasses.replace(EMPTY, signatures=["crypto_LUKS (labelled pryv_data_new)"], unknown=True), "format"),
+        # Power was lost in the middle of luksFormat.
         (dataclasses.replace(READY, header=header("pryv_data_new", slots=0), opens=None), "format"),
     ],
 )
@@ -84,9 +83,6 @@ HOLDS_SOMETHING = [
     (dataclasses.replace(EMPTY, signatures=["linux_raid_member"]), "holds linux_raid_member"),
     (dataclasses.replace(EMPTY, unknown=True), "data of an unknown kind"),
     (dataclasses.replace(EMPTY, header=header("theirs"), opens=None, **LUKS), "holds crypto_LUKS"),
-    # The header of a complete volume is broken.
-    (dataclasses.replace(EMPTY, signatures=["crypto_LUKS (labelled pryv_data)"], unknown=True), "holds crypto_LUKS"),
-    (dataclasses.replace(EMPTY, signatures=["crypto_LUKS (labelled pryv_data_new)", "gpt"]), "holds crypto_LUKS"),
     # Even when our key happens to open it: its label says that it is not ours.
     (dataclasses.replace(EMPTY, header=header(""), opens=0, **LUKS), "holds crypto_LUKS"),
     (dataclasses.replace(READY, opens=None), f"{OURS}.* no recovery key in the vault opens it"),

@@ -31,8 +31,8 @@ def test_every_default_is_specified_with_the_same_value(role: Path) -> None:
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 def test_variables_carry_the_role_s_name_and_a_description(role: Path) -> None:
-    """`topology` is a fact of the whole platform, and no role's own."""
+    """`topology` is a fact of the whole platform and `administrators` a variable of it; neither is a role's own."""
     specification = yaml.safe_load((role / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]
     for name, option in specification.get("options", {}).items():
-        assert name.startswith(f"{role.name}_") or name == "topology"
+        assert name.startswith(f"{role.name}_") or name in {"administrators", "topology"}
         assert option["description"], name

@@ -104,7 +104,7 @@ class World:
 
     def opens(self, key: str) -> bool:
         """Whether a key opens the disk."""
-        test = f"cryptsetup open --test-passphrase --disable-external-tokens --key-file - {DEVICE} && echo yes"
+        test = f"cryptsetup open --test-passphrase --key-file - {DEVICE} && echo yes"
         return self.run(test, stdin=key, check=False) == "yes"
 
     def await_state(self, what: str, command: str, seconds: int = 240) -> None:
@@ -189,14 +189,7 @@ def test_a_power_cut_in_the_middle_of_formatting_is_mended_by_the_next_run(world
         world.machine.cut()
         running.kill()
     world.machines.up()
-    played = world.converge("--check")
-    assert f"+make {DEVICE} a LUKS2 volume" in played.output, played.output
-
-    # And a run that ends a little later, between the header and the file system.
-    world.run("chmod a-x /usr/sbin/mkfs.xfs")
-    assert world.converge().code != 0
     assert world.run(f"cryptsetup luksDump {DEVICE} | grep -c pryv_data_new") == "1"
-    world.run("chmod a+x /usr/sbin/mkfs.xfs")
 
     played = world.converge("-vvv")
     assert played.code == 0, played.output

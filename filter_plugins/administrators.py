@@ -1,0 +1,212 @@
+"""Checks of the inventory's `administrators`: who may log in, and with which keys."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from ansible.errors import AnsibleError
+from jinja2 import UndefinedError
+
+Problem = dict[str, str]
+
+#: What `useradd` takes on every system, and what needs no quotes in sshd's and sudo's files.
+NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+FIELDS = {"name", "keys", "sudo"}
+KEY_TYPES = (
+    "ssh-ed25519",
+    "sk-ssh-ed25519@openssh.com",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+    "ssh-rsa",
+)
+SHORTEST_RSA = 3072  # bits
+EXAMPLE = "as in the .pub file that ssh-keygen -t ed25519 makes"
+
+
+def _problem(where: str, problem: str, remedy: str) -> Problem:
+    return {"severity": "error", "where": where, "problem": problem, "remedy": remedy}
+
+
+def _fields(blob: bytes) -> list[bytes]:
+    """Take a key apart.
+
+    Args:
+        blob: The key: fields, each after its length in four bytes.
+
+    Raises:
+        ValueError: It ends in the middle of a field.
+    """
+    fields, rest = [], blob
+    while rest:
+        length = int.from_bytes(rest[:4], "big")
+        if len(rest) < 4 + length:
+            raise ValueError("it is cut short")
+        fields.append(rest[4 : 4 + length])
+        rest = rest[4 + length :]
+    return fields
+
+
+def public_key(text: object) -> str:
+    """Return the key in a line of a .pub file without its comment.
+
+    Args:
+        text: The line.
+
+    Raises:
+        ValueError: With what is wrong; nothing of a private key is ever in it.
+    """
+    if not isinstance(text, str):
+        raise ValueError("is not text")
+    if "PRIVATE KEY" in text:
+        raise ValueError("is a private key: make a new pair, this one has been given away")
+    words = text.split()
+    if "\n" in text.strip() or len(words) < 2 or words[0] not in KEY_TYPES:
+        raise ValueError(f"is not one line that begins with one of {', '.join(KEY_TYPES)}")
+    kind, encoded = words[0], words[1]
+    try:
+        fields = _fields(base64.b64decode(encoded, validate=True))
+    except (binascii.Error, ValueError) as error:
+        raise ValueError("is damaged or not whole") from error
+    if len(fields) < 2 or fields[0] != kind.encode():
+        raise ValueError("is damaged or not whole")
+    if kind == "ssh-rsa":
+        bits = int.from_bytes(fields[-1], "big").bit_length()
+        if bits < SHORTEST_RSA:
+            raise ValueError(f"is an RSA key of {bits} bits, and {SHORTEST_RSA} are the least")
+    if kind == "ssh-ed25519" and len(fields[1]) != 32:
+        raise ValueError("is damaged or not whole")
+    return f"{kind} {encoded}"
+
+
+def administrators_problems(administrators: object, environment: str) -> list[Problem]:
+    """Check a host's administrators.
+
+    Args:
+        administrators: The variable's value; None when it is not set.
+        environment: The platform's environment; production needs somebody.
+    """
+    where = "administrators"
+    if administrators in (None, []):
+        if environment != "production":
+            return []
+        return [_problem(where, "is empty, and this is production", "name who may log in, each with public SSH keys")]
+    if not isinstance(administrators, Sequence) or isinstance(administrators, str):
+        return [_problem(where, "is not a list", "write one entry for each person, with name and keys")]
+    problems: list[Problem] = []
+    names: set[str] = set()
+    owners: dict[str, str] = {}
+    for number, entry in enumerate(administrators, 1):
+        problems += _entry_problems(f"{where}[{number}]", entry, names, owners)
+    if not problems and not any(entry.get("sudo", True) for entry in administrators):
+        problems.append(_problem(where, "has nobody who may become root", "leave out sudo: false for one at least"))
+    return problems
+
+
+def _entry_problems(where: str, entry: object, names: set[str], owners: dict[str, str]) -> Iterable[Problem]:
+    """Check one administrator.
+
+    Args:
+        where: What to call it.
+        entry: Its value.
+        names: Names that others have; this one's is added.
+        owners: Owners of keys; this one's are added.
+    """
+    if not isinstance(entry, Mapping):
+        yield _problem(where, "is not a mapping", "give it a name and keys")
+        return
+    name = entry.get("name")
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        yield _problem(
+            f"{where}.name",
+            f"is {name!r}",
+            "give a name of at most 32 lower-case letters, digits, - and _, that begins with a letter",
+        )
+        return
+    where = f"administrators.{name}"
+    if name in names:
+        yield _problem(where, "is there twice", "give each person one entry, with all keys in it")
+    names.add(name)
+    if unknown := sorted(str(field) for field in set(entry) - FIELDS):
+        yield _problem(where, f"has {', '.join(unknown)}", f"its fields are {', '.join(sorted(FIELDS))}")
+    if not isinstance(entry.get("sudo", True), bool):
+        yield _problem(f"{where}.sudo", f"is {entry['sudo']!r}", "true or false")
+    keys = entry.get("keys")
+    if not isinstance(keys, Sequence) or isinstance(keys, str) or not keys:
+        yield _problem(f"{where}.keys", "is not a list with at least one key", f"list public SSH keys, {EXAMPLE}")
+        return
+    for position, text in enumerate(keys, 1):
+        try:
+            key = public_key(text)
+        except ValueError as error:
+            yield _problem(f"{where}.keys[{position}]", str(error), f"give a public SSH key, {EXAMPLE}")
+            continue
+        if (owner := owners.setdefault(key, name)) != name:
+            yield _problem(
+                f"{where}.keys[{position}]", f"is {owner}'s key as well", "give each person a key of their own"
+            )
+
+
+def administrator_problems(hostvars: Any, hosts: Iterable[str]) -> list[Problem]:
+    """Check the administrators of all hosts; what is wrong on several is said once.
+
+    Args:
+        hostvars: Ansible's `hostvars`.
+        hosts: The hosts.
+    """
+    problems: list[Problem] = []
+    for host in hosts:
+        variables = hostvars[host]
+        try:
+            administrators = variables.get("administrators")
+        except (AnsibleError, UndefinedError) as error:
+            found = [_problem("administrators", f"cannot be read: {error}", "see its comment in group_vars")]
+        else:
+            found = administrators_problems(administrators, str(variables.get("pryv_environment", "development")))
+        problems += [problem for problem in found if problem not in problems]
+    return problems
+
+
+def lockout_problems(results: Mapping[str, Mapping[str, Any]], hostvars: Any) -> list[Problem]:
+    """Check that who Ansible logs in as will be able to do so afterwards.
+
+    Args:
+        results: Results of machine_survey by host.
+        hostvars: Ansible's `hostvars`.
+    """
+    problems = []
+    for host, result in results.items():
+        user = result.get("survey", {}).get("user")
+        entries = hostvars[host].get("administrators") or []
+        named = {entry["name"]: entry.get("sudo", True) for entry in entries}
+        if not user or not named:
+            continue
+        if user not in named:
+            problem = f"Ansible logs in as {user}, who is none of the administrators and could not log in again"
+        elif not named[user]:
+            problem = f"Ansible logs in as {user}, whose entry in administrators says sudo: false"
+        else:
+            continue
+        problems.append(
+            _problem(
+                host, problem, f"log in as one of them (ansible_user), or add {user} with sudo and the key used now"
+            )
+        )
+    return problems
+
+
+class FilterModule:
+    """The filters of this file."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return them by name."""
+        return {
+            "administrator_problems": administrator_problems,
+            "lockout_problems": lockout_problems,
+            "public_key": public_key,
+        }

@@ -1,0 +1,212 @@
+#!/usr/bin/python
+"""Give accounts to a host's administrators, and end the access of those who are none any more."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import pwd
+import typing as t
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+---
+module: administrators
+short_description: Give accounts to a host's administrators, and end the access of those who are none any more
+description:
+  - Every administrator has an account, is a member of O(group), and has a locked password, so that a key is the only
+    way in.
+  - A member of O(group) who is not named loses all groups, is locked, and all its processes end. The home stays, as
+    evidence.
+  - Keys are not its business. C(root) is given nothing but the group, and loses nothing else.
+options:
+  names:
+    description: Names of all administrators.
+    type: list
+    elements: str
+    required: true
+  group:
+    description: The group whose members may log in; made when it is missing.
+    type: str
+    required: true
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Give administrators their accounts
+  administrators:
+    names: [alice, bob]
+    group: pryv-admins
+"""
+
+RETURN = r"""
+added:
+  description: Administrators who have got an account or are members of the group now.
+  returned: always
+  type: list
+  elements: str
+removed:
+  description: Former administrators who have lost their access.
+  returned: always
+  type: list
+  elements: str
+"""
+
+ROOT = "root"
+#: Accounts below belong to the system.
+FIRST_PERSON = 1000
+
+
+class AdministratorsError(Exception):
+    """The accounts cannot be as asked; the message is for the operator."""
+
+
+class Shadow(t.NamedTuple):
+    """What /etc/shadow says of an account: fields as they stand there."""
+
+    password: str
+    most_days: str
+    inactive_days: str
+    expires: str
+
+    @property
+    def is_key_only(self) -> bool:
+        """Whether a key opens the account for ever, and nothing else does.
+
+        An age limit would shut out a key as well, once the locked password has reached it.
+        """
+        return self.password[:1] in {"!", "*"} and not (self.most_days or self.inactive_days or self.expires)
+
+
+def shadow(text: str) -> dict[str, Shadow]:
+    """Accounts by name.
+
+    Args:
+        text: Content of /etc/shadow.
+    """
+    lines = (line.split(":") for line in text.splitlines())
+    return {fields[0]: Shadow(fields[1], fields[4], fields[6], fields[7]) for fields in lines if len(fields) >= 8}
+
+
+def connected_user() -> str:
+    """Who the controller has logged in as, before becoming root."""
+    return os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+
+
+class Administrators:
+    """The accounts, and what has to be done about them."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        """Read what the host has.
+
+        Args:
+            module: The module, for its parameters and to run commands.
+        """
+        self.module = module
+        self.names: list[str] = module.params["names"]
+        self.group: str = module.params["group"]
+        try:
+            self.members = set(grp.getgrnam(self.group).gr_mem)
+            self.group_exists = True
+        except KeyError:
+            self.members, self.group_exists = set(), False
+        self.accounts = shadow(Path("/etc/shadow").read_text())
+        self.commands: list[list[str]] = []
+        self.added: list[str] = []
+        self.removed = sorted(self.members - set(self.names))
+
+    def check(self) -> None:
+        """Refuse what would lock out who is doing this, or let in a service.
+
+        Raises:
+            AdministratorsError: Nothing has been done.
+        """
+        if (user := connected_user()) not in self.names:
+            raise AdministratorsError(
+                f"{user}, who is logged in, is not one of the administrators ({', '.join(self.names)}) and could not "
+                "log in again. Nothing was changed."
+            )
+        for name in self.names:
+            with contextlib.suppress(KeyError):
+                if name != ROOT and pwd.getpwnam(name).pw_uid < FIRST_PERSON:
+                    raise AdministratorsError(
+                        f"{name} is an account of the system here, and no administrator's. Nothing was changed."
+                    )
+
+    def plan(self) -> None:
+        """List the commands that make the host what was asked for."""
+        if not self.group_exists:
+            self.commands.append(["groupadd", "--system", self.group])
+        for name in self.names:
+            if name not in self.accounts:
+                self.commands.append(["useradd", "--create-home", "--shell", "/bin/bash", name])
+            if name not in self.members:
+                self.added.append(name)
+                self.commands.append(["usermod", "--append", "--groups", self.group, name])
+            account = self.accounts.get(name)
+            if name != ROOT and not (account and account.is_key_only):
+                self.commands.append(["usermod", "--lock", "--expiredate", "", name])
+                self.commands.append(["chage", "--maxdays", "-1", "--inactive", "-1", name])
+        for name in self.removed:
+            if name == ROOT:
+                self.commands.append(["gpasswd", "--delete", name, self.group])
+            else:
+                self.commands.append(["usermod", "--lock", "--expiredate", "1", "--groups", "", name])
+
+    def apply(self) -> None:
+        """Do it.
+
+        Raises:
+            AdministratorsError: A command failed; the next run goes on from there.
+        """
+        for command in self.commands:
+            code, _, errors = self.module.run_command(command)
+            if code != 0:
+                raise AdministratorsError(f"{' '.join(command)}: {errors.strip()}")
+        for name in self.removed:
+            if name != ROOT:
+                self._end(name)
+
+    def _end(self, name: str) -> None:
+        """End what an account still runs, and keep it from running anything at the next boot."""
+        with contextlib.suppress(FileNotFoundError):
+            Path("/var/lib/systemd/linger", name).unlink()
+        # Sessions end with all that runs in them, as root too. Their end is no error, and neither is having none.
+        self.module.run_command(["loginctl", "terminate-user", name])
+        self.module.run_command(["pkill", "--signal", "KILL", "--uid", name])
+
+
+def main() -> None:
+    """Run as a module."""
+    module = AnsibleModule(
+        argument_spec={
+            "names": {"type": "list", "elements": "str", "required": True},
+            "group": {"type": "str", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        administrators = Administrators(module)
+        administrators.check()
+        administrators.plan()
+        if not module.check_mode:
+            administrators.apply()
+    except (AdministratorsError, OSError) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(
+        changed=bool(administrators.commands),
+        added=administrators.added,
+        removed=administrators.removed,
+        diff={"prepared": "".join(f"{' '.join(command)}\n" for command in administrators.commands)},
+    )
+
+
+if __name__ == "__main__":
+    main()
