@@ -231,3 +231,65 @@ def test_units_of_data_disks_are_as_confined_as_the_docs_say(machine: Host, unlo
 def test_unit_that_undoes_changes_is_as_confined_as_the_docs_say(machine: Host) -> None:
     settings = ("[Service]", "ExecStart=/bin/sh script", *config_tree.CONFINEMENT)
     check_exposure(machine, "config_tree-undo.service", "\n".join(settings) + "\n")
+
+
+def test_ssh_takes_keys_of_administrators_alone(machine: Host) -> None:
+    settings = dict(line.split(" ", 1) for line in machine.check_output("sshd -T").splitlines() if " " in line)
+    expected = {
+        "allowgroups": "pryv-admins",
+        "permitrootlogin": "no",
+        "passwordauthentication": "no",
+        "kbdinteractiveauthentication": "no",
+        "authorizedkeysfile": "none",
+        "disableforwarding": "yes",
+    }
+    assert {name: settings[name] for name in expected} == expected
+    assert machine.file("/etc/ssh/sshd_config").mode == 0o600
+
+
+def test_only_security_updates_install_themselves_and_never_reboot(machine: Host) -> None:
+    dumped = machine.check_output("apt-config dump Unattended-Upgrade").splitlines()
+    origins = [line for line in dumped if re.match(r"Unattended-Upgrade::(Origins-Pattern|Allowed-Origins)::", line)]
+    assert origins
+    assert all("security" in origin for origin in origins), origins
+    assert 'Unattended-Upgrade::Automatic-Reboot "false";' in dumped
+    for timer in ("apt-daily.timer", "apt-daily-upgrade.timer"):
+        assert machine.service(timer).is_running, timer
+    # An update of a library restarts neither Docker nor, with it, containers.
+    script = (
+        'our %nrconf; do "/etc/needrestart/conf.d/pryv.conf"; my $rules = $nrconf{override_rc}; '
+        'print grep("docker.service" =~ $_ && !$rules->{$_}, keys %$rules) ? "kept" : "restarted"'
+    )
+    assert machine.check_output("perl -e %s", script) == "kept"
+
+
+def test_nothing_keeps_an_image_of_memory(machine: Host) -> None:
+    assert machine.check_output("systemctl show --property DefaultLimitCORE --value") == "0"
+    assert machine.check_output("su --login ops --command 'ulimit -H -c'") == "0"
+
+
+def test_the_journal_outlives_a_reboot_within_limits(machine: Host) -> None:
+    assert machine.check_output("find /var/log/journal -name system.journal") != ""
+    assert machine.file("/etc/systemd/journald.conf").contains("^SystemMaxUse=[0-9]*M$")
+
+
+def test_the_kernel_takes_no_redirects_and_forwards_for_containers(machine: Host) -> None:
+    expected = {
+        "net.ipv4.conf.all.accept_redirects": 0,
+        "net.ipv4.conf.all.send_redirects": 0,
+        "net.ipv4.conf.all.rp_filter": 1,
+        "net.ipv4.tcp_syncookies": 1,
+        "net.ipv4.ip_forward": 1,
+    }
+    assert {name: machine.sysctl(name) for name in expected} == expected
+
+
+def test_nothing_is_executed_where_everybody_may_write(machine: Host) -> None:
+    for place in machine.check_output("findmnt --noheadings --output TARGET /tmp; echo /dev/shm").split():
+        assert {"nosuid", "nodev", "noexec"} <= set(machine.mount_point(place).options), place
+
+
+def test_an_account_is_shut_after_wrong_passwords(machine: Host) -> None:
+    auth = machine.file("/etc/pam.d/common-auth").content_string
+    assert "pam_faillock.so preauth" in auth
+    assert "nullok" not in auth

@@ -105,7 +105,6 @@ def test_a_key_that_shuts_ansible_out_undoes_itself(machine: Host, inventory: Pa
         assert time.monotonic() < deadline, "still locked out"
         time.sleep(1)
     assert machine.check_output("sha256sum /etc/ssh/administrators /etc/ssh/sshd_config /etc/sudoers.d/*") == before
-    assert "changed=0" in harden(inventory, OPS).stdout
 
 
 def test_administrators_without_the_connecting_user_are_refused(inventory: Path, tmp_path: Path) -> None:
