@@ -118,3 +118,5 @@ def test_root_and_passwords_do_not_log_in(machine: Host) -> None:
     assert log_in(machine, "root", fleet.KEY, "true").returncode == 255
     asked = log_in(machine, "ops", fleet.KEY, "true", ["-o", "PubkeyAuthentication=no"])
     assert "Permission denied (publickey)." in asked.stderr
+    settings = machine.check_output("sshd -T").splitlines()
+    assert {"allowgroups pryv-admins", "authorizedkeysfile none", "permitrootlogin no"} <= set(settings)
