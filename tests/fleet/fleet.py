@@ -466,8 +466,8 @@ class Fleet:
             known = KNOWN_HOSTS.read_text().splitlines(keepends=True) if KNOWN_HOSTS.exists() else []
             for host in self.hosts:
                 kind, key, *_ = make_key(self._host_key(host), host.name).split()
-                known = [line for line in known if line.split(",")[0] != host.address]
-                known.append(f"{','.join(map(str, host.addresses))},{host.name}.{self.name} {kind} {key}\n")
+                addresses = ",".join(map(str, host.addresses))
+                known = [*strangers(known, host, self.name), f"{addresses},{host.name}.{self.name} {kind} {key}\n"]
             KNOWN_HOSTS.write_text("".join(known))
             SSH_CONFIG.write_text(ssh_config(known))
 
@@ -671,6 +671,21 @@ def remove(containers: Sequence[str], networks: Sequence[str]) -> None:
         docker("rm", "--force", "--volumes", *containers)
     if networks:
         docker("network", "rm", *networks)
+
+
+def strangers(known: Sequence[str], host: Host, fleet: str) -> list[str]:
+    """The hosts that are neither at a host's address nor called as it is: an inventory's addresses may change.
+
+    Args:
+        known: Lines of known_hosts: the address first, the name last.
+        host: The host.
+        fleet: Its fleet's name.
+    """
+    return [
+        line
+        for line in known
+        if host.address != line.split()[0].split(",")[0] and f"{host.name}.{fleet}" != line.split()[0].split(",")[-1]
+    ]
 
 
 def ssh_config(known: Sequence[str]) -> str:

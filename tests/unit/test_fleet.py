@@ -66,6 +66,12 @@ def test_fleets_of_two_checkouts_do_not_share_names(tmp_path: Path) -> None:
     assert all(prefix.startswith("poc-") for prefix in prefixes)
 
 
+def test_host_that_moved_is_known_by_its_new_address_alone() -> None:
+    (host,) = fleet.parse_hosts(inventory({"co1": {"ansible_host": "10.0.1.1"}}))
+    known = ["10.0.0.1,co1.poc key\n", "10.0.1.1,10.0.2.1,web1.load key\n", "10.0.0.2,co1.load key\n"]
+    assert fleet.strangers(known, host, "poc") == ["10.0.0.2,co1.load key\n"]
+
+
 def test_taken_network_says_whose_it_is_and_how_to_be_rid_of_it() -> None:
     network = ipaddress.IPv4Network("10.77.20.0/24")
     other = {
