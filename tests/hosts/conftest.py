@@ -25,6 +25,7 @@ import yaml
 
 from filter_plugins import topology
 from tests.fleet import fleet
+from tests.vm.vm import MACHINES, Machines
 
 HTTPS = 443
 #: Tells a request of ours in what a stand-in received.
@@ -52,7 +53,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Runs a test that takes `machine` once for each host."""
     if "machine" in metafunc.fixturenames:
         hosts = fleet_of(metafunc.config.getoption("--inventory"))
-        names = [host.name for host in hosts.hosts]
+        machines = Machines(hosts.inventory)
+        names = [host.name for host in (machines.all if machines.ssh_config.exists() else hosts.hosts)]
         metafunc.parametrize(
             "machine", [f"{name}.{hosts.name}" for name in names], ids=names, indirect=True, scope="session"
         )
@@ -60,7 +62,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def connect(name: str) -> testinfra.host.Host:
     """Opens a host, named `host.fleet`, as root."""
-    return testinfra.get_host(f"ssh://{name}", ssh_config=str(fleet.SSH_CONFIG), sudo=True)
+    virtual = MACHINES / name.partition(".")[2] / "ssh_config"
+    config = virtual if virtual.exists() else fleet.SSH_CONFIG
+    return testinfra.get_host(f"ssh://{name}", ssh_config=str(config), sudo=True)
 
 
 @pytest.fixture(scope="session")

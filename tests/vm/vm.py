@@ -4,11 +4,11 @@ Usage, from the checkout's root: python -m tests.vm.vm up|down|env|list|cut|grow
 
 Hosts come from an inventory, as in tests/fleet. A host's variables say what its machine has: `vm_memory` (MiB),
 `vm_cpus`, `vm_tpm`, and `vm_disks`, a mapping of serial number to size, which the guest sees as
-/dev/disk/by-id/virtio-SERIAL.
+/dev/disk/by-id/virtio-SERIAL. Hosts with none of these have no machine.
 
-Machines need neither root nor a network of their own. A host's `ansible_host` is an address of the loopback network:
-SSH answers there at port 2222, and for root the ports of `SERVICES` do at their own numbers. The machine knows itself
-as 10.0.2.15, and this machine as 10.0.2.2.
+A machine has its host's `ansible_host` as its address, and so has this machine, where QEMU passes on what arrives: SSH
+at port 2222 and, when started by root, the ports of `SERVICES` at their own numbers. The machine sees all connections
+come from the second address of its network.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ from tests.fleet.fleet import (
 )
 
 IMAGE_TREE = Path(__file__).resolve().parent / "image"
+#: The machines of this checkout, a folder for each inventory.
+MACHINES = CACHE / "vm"
 
 #: What a cloud provider's server image holds, and what would take long to install under emulation: that the roles
 #: install their packages is proven on containers.
@@ -86,6 +88,20 @@ def install_programs() -> None:
     missing = [package for program, package in programs.items() if not shutil.which(program)]
     if missing:
         install(*missing)
+
+
+def answer_for(address: str, yes: bool = True) -> None:
+    """Has this machine take an address for its own, or no longer.
+
+    Args:
+        address: The address.
+        yes: Whether to.
+    """
+    sudo = [] if os.geteuid() == 0 else ["sudo"]
+    # With another source, or the machine would see connections come from itself.
+    what = ["local", address, "dev", "lo", "table", "local"]
+    change = ["replace", *what, "src", "127.0.0.1"] if yes else ["delete", *what]
+    run([*sudo, "ip", "route", *change], check=yes)
 
 
 @cache
@@ -188,7 +204,7 @@ class Machine:
 
     Attributes:
         name: Its inventory name.
-        address: The loopback address that stands for it.
+        address: Its address, and this machine's own that stands for it.
         folder: Its disks, its TPM's state, its console's log.
         memory: In MiB.
         cpus: How many.
@@ -247,10 +263,11 @@ class Machine:
             # What the guest was told is on the disk survives a power cut, as it does on a real disk.
             arguments += ["-drive", f"if=none,id={serial},file={path},format={form},cache=writeback"]
             arguments += ["-device", f"virtio-blk-pci,drive={serial},serial={serial}"]
-        forwards = [f"tcp:{self.address}:{SSH_PORT}-:22"]
+        ports = [("tcp", SSH_PORT, 22)]
         if os.geteuid() == 0:
-            forwards += [f"{protocol}:{self.address}:{port}-:{port}" for protocol, port in SERVICES]
-        arguments += ["-netdev", "user,id=net," + ",".join(f"hostfwd={forward}" for forward in forwards)]
+            ports += [(protocol, port, port) for protocol, port in SERVICES]
+        forwards = [f"hostfwd={protocol}:{self.address}:{ours}-{self.address}:{own}" for protocol, ours, own in ports]
+        arguments += ["-netdev", ",".join(["user", "id=net", f"net={self.address}/24", *forwards])]
         arguments += ["-device", "virtio-net-pci,netdev=net", "-device", "virtio-rng-pci"]
         if self.tpm:
             arguments += ["-chardev", f"socket,id=tpm,path={self.folder / 'tpm.sock'}"]
@@ -259,7 +276,8 @@ class Machine:
         if kind != "ssh-ed25519":
             raise FleetError(f"{self.name}: the key has to be an ed25519 one, and is {kind}")
         append = (
-            f"root=LABEL=root rw console=ttyS0 quiet apparmor=1 security=apparmor vm.name={self.name} vm.key={data}"
+            "root=LABEL=root rw console=ttyS0 quiet apparmor=1 security=apparmor "
+            f"vm.name={self.name} vm.address={self.address} vm.key={data}"
         )
         run(
             [
@@ -351,11 +369,11 @@ class Machines:
     def folder(self) -> Path:
         """Where all that is theirs lies."""
         name = self.inventory.parent.name if self.inventory.name == "inventory" else self.inventory.name
-        return CACHE / "vm" / name
+        return MACHINES / name
 
     @cached_property
     def all(self) -> list[Machine]:
-        """One machine per host.
+        """One machine per host that says what its machine has.
 
         Raises:
             FleetError: When there is no such inventory or it has no hosts.
@@ -367,7 +385,8 @@ class Machines:
         machines = []
         for name, variables in sorted(hosts.items()):
             own = {key.removeprefix("vm_"): value for key, value in variables.items() if key.startswith("vm_")}
-            machines.append(Machine(name, variables["ansible_host"], self.folder / name, **own))
+            if own:
+                machines.append(Machine(name, variables["ansible_host"], self.folder / name, **own))
         return machines
 
     def select(self, names: Sequence[str]) -> list[Machine]:
@@ -387,9 +406,11 @@ class Machines:
         base = Base(suite).build()
         self.folder.mkdir(parents=True, exist_ok=True)
         key = make_key(self.folder / "id_ed25519", "vm")
+        self.ssh_config.write_text(self._ssh_config())
         machines = self.select(names)
         for machine in machines:
             machine.create(base)
+            answer_for(machine.address)
             if machine.pid is None:
                 machine.start(key, order)
         for machine in machines:
@@ -401,9 +422,25 @@ class Machines:
         for machine in self.select(names):
             machine.cut()
             shutil.rmtree(machine.folder, ignore_errors=True)
+            answer_for(machine.address, yes=False)
         (self.folder / "known_hosts").unlink(missing_ok=True)
         if not names:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def ssh_config(self) -> Path:
+        """For people and tests: `ssh -F .cache/vm/disk/ssh_config co1.disk`."""
+        return self.folder / "ssh_config"
+
+    def _ssh_config(self) -> str:
+        name, hosts = self.folder.name, self.folder / "known_hosts"
+        lines = [f"Host {machine.name}.{name}\n  HostName {machine.address}\n" for machine in self.all]
+        return "".join(lines) + (
+            f"Host *\n  User ops\n  Port {SSH_PORT}\n"
+            f"  IdentityFile {self.folder / 'id_ed25519'}\n  IdentitiesOnly yes\n"
+            f"  UserKnownHostsFile {hosts}\n  StrictHostKeyChecking accept-new\n"
+            f"  ControlMaster auto\n  ControlPath {CONTROL}%h\n  ControlPersist 60\n"
+        )
 
     def env(self) -> dict[str, str]:
         """What Ansible has to know to reach the machines."""
@@ -413,6 +450,8 @@ class Machines:
             "ANSIBLE_SSH_COMMON_ARGS": f"-o UserKnownHostsFile={hosts} -o StrictHostKeyChecking=accept-new",
             "ANSIBLE_SSH_CONTROL_PATH": f"{CONTROL}%%h",
             "ANSIBLE_REMOTE_PORT": str(SSH_PORT),
+            # An emulated machine may be slow to greet.
+            "ANSIBLE_TIMEOUT": "60",
         }
 
 
