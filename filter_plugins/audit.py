@@ -706,8 +706,8 @@ def host_report(
     scores: dict[str, Any] = {name: openscap_score(scan)["value"] for name, scan in raw["openscap"].items()}
     scores["lynis"] = raw["lynis"]["index"]
     scores["tls"] = tls_grade(raw["tls"])
-    scores["ssh_failures"] = sum(check.scanner == "ssh_audit" and check.status == FAILED for check in checks)
-    scores["nginx_findings"] = len(raw["nginx"])
+    for score, scanner in (("ssh_failures", "ssh_audit"), ("nginx_findings", "nginx")):
+        scores[score] = sum(check.scanner == scanner and check.status == FAILED for check in checks)
     system = evidence["system"]
     about = {
         "name": host,

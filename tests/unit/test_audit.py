@@ -247,6 +247,15 @@ def test_a_good_host_passes_and_says_what_is_accepted() -> None:
     assert made["hosts"]["co1"]["seconds"]["tls"] == 123.5
 
 
+def test_an_accepted_finding_does_not_count_against_its_bar() -> None:
+    """The bar for the proxy's configuration is about what nobody has accepted."""
+    finding = {"plugin": "ssrf", "summary": "SSRF", "severity": "HIGH", "config": "proxy_pass $x;"}
+    accepted = {"scanner": "nginx", "rule": "ssrf", "reason": "The variable is ours."}
+    for deviations, findings in ((DEVIATIONS, 1), ([*DEVIATIONS, accepted], 0)):
+        made = report({"nginx": [finding]}, deviations=deviations)
+        assert made["hosts"]["co1"]["scores"]["nginx_findings"] == findings
+
+
 @pytest.mark.parametrize(
     ("raw", "rule"),
     [
