@@ -179,8 +179,12 @@ class Administrators:
         with contextlib.suppress(FileNotFoundError):
             Path("/var/lib/systemd/linger", name).unlink()
         # Sessions end with all that runs in them, as root too. Their end is no error, and neither is having none.
+        # The account's service manager, killed with the rest, would stay behind as a failed unit.
+        manager = f"user@{pwd.getpwnam(name).pw_uid}.service"
         self.module.run_command(["loginctl", "terminate-user", name])
         self.module.run_command(["pkill", "--signal", "KILL", "--uid", name])
+        self.module.run_command(["systemctl", "stop", manager])
+        self.module.run_command(["systemctl", "reset-failed", manager])
 
 
 def main() -> None:

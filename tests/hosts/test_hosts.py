@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -188,10 +189,13 @@ def test_nginx_goes_on_after_a_reload_and_a_rotation_of_its_logs(machine: Host) 
     machine.check_output("logrotate --force /etc/logrotate.d/nginx")
     # Plain HTTP on the port of HTTPS gets an answer, and a line in the log.
     asks = r"printf 'GET / HTTP/1.1\r\n\r\n' >&3; head --lines 1 <&3"
-    machine.check_output("timeout 5 bash -c %s", f"exec 3<>/dev/tcp/127.0.0.1/443; {asks}")
     log = machine.file("/var/log/nginx/access.log")
     assert (log.user, log.mode) == ("www-data", 0o640)
-    assert machine.check_output("tail --lines 1 /var/log/nginx/access.log").startswith("127.0.0.1 ")
+    # Its workers open the new log a moment after they are told to.
+    deadline = time.monotonic() + 10
+    while not log.content_string.startswith("127.0.0.1 "):
+        assert time.monotonic() < deadline, "no line in the new log"
+        machine.check_output("timeout 5 bash -c %s", f"exec 3<>/dev/tcp/127.0.0.1/443; {asks}")
     assert machine.check_output("systemctl show --value --property MainPID nginx.service") == before
 
 
