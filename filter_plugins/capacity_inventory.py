@@ -40,24 +40,29 @@ _value:
 PLACEHOLDER = "CHANGE_ME"
 
 
-def _size(machine: Mapping[str, Mapping[str, Any]]) -> str:
-    """Say how large a machine is."""
-    cpus = machine["cpus"]["value"]
-    size = f"{cpus} CPU{'s' if cpus > 1 else ''}, {machine['ram_gb']['value']} GB RAM"
-    return f"{size}, {machine['os_disk_gb']['value']} GB OS disk"
+def _host(
+    name: str, machine: Mapping[str, Mapping[str, Any]], variables: Iterable[str] = (), *, data_disk: bool = False
+) -> list[str]:
+    """Write a host of a group: its size, its address to be filled in, and further variables.
 
-
-def _host(name: str, machine: Mapping[str, Mapping[str, Any]], variables: Iterable[str] = ()) -> list[str]:
-    """Write a host of a group: its size, its address to be filled in, and further variables."""
+    Args:
+        name: What it is called.
+        machine: What the plan wants of it.
+        variables: Lines of YAML.
+        data_disk: Whether data has a disk of its own, and not a share of the system's.
+    """
+    size = {resource: figure["value"] for resource, figure in machine.items()}
+    data = size.get("data_disk_gb", 0)
+    if data_disk or not data:
+        disk = f"{size['os_disk_gb']} GB OS disk"
+    else:
+        disk = f"{size['os_disk_gb'] + data} GB disk, {data} GB of it for data"
+    cpus = f"{size['cpus']} CPU{'s' if size['cpus'] > 1 else ''}"
+    own = [f"data_disk_device: {PLACEHOLDER} # /dev/disk/by-id/... of at least {data} GB"] if data_disk else []
     return [
-        f"    {name}: # {_size(machine)}",
-        f"      ansible_host: {PLACEHOLDER}",
-        *(f"      {line}" for line in variables),
+        f"    {name}: # {cpus}, {size['ram_gb']} GB RAM, {disk}",
+        *(f"      {line}" for line in [f"ansible_host: {PLACEHOLDER}", *own, *variables]),
     ]
-
-
-def _data_disk(machine: Mapping[str, Mapping[str, Any]]) -> str:
-    return f"data_disk_device: {PLACEHOLDER} # /dev/disk/by-id/... of at least {machine['data_disk_gb']['value']} GB"
 
 
 def _hosts(plan: Mapping[str, Any]) -> list[str]:
@@ -70,8 +75,7 @@ def _hosts(plan: Mapping[str, Any]) -> list[str]:
 
     def cores(zone: str) -> list[str]:
         machine = zones[zone]["machine"]
-        disk = [_data_disk(machine)] if with_disk else []
-        return [line for name in zones[zone]["core_names"] for line in _host(name, machine, disk)]
+        return [line for name in zones[zone]["core_names"] for line in _host(name, machine, data_disk=with_disk)]
 
     if plan["scenario"]["name"] == "development":
         (name,) = (name for zone in zones.values() for name in zone["core_names"])
@@ -81,8 +85,9 @@ def _hosts(plan: Mapping[str, Any]) -> list[str]:
         count, machine = plan["registry"]["count"], plan["registry"]["machine"]
         registry = []
         for index in range(count):
-            role = [f"registry_role: {'follower' if index else 'leader'}"] if count > 1 else []
-            registry += _host(f"reg{index + 1}", machine, role)
+            # The followers' copies of the database travel between their private addresses.
+            copies = [f"private_address: {PLACEHOLDER}", f"registry_role: {'follower' if index else 'leader'}"]
+            registry += _host(f"reg{index + 1}", machine, copies if count > 1 else [])
     lines = ["web:", *(["  hosts:", *web] if web else ["  hosts: {}"]), "", "registry:", "  hosts:", *registry, ""]
     lines += ["core:", "  children:", *(f"    {group}:" for group in groups.values())]
     for zone, group in groups.items():

@@ -48,7 +48,10 @@ def test_it_has_what_the_plan_asks_for(zones: dict[str, Any], environment: str) 
     text = files["hosts.yml"]
     assert "ansible_host: CHANGE_ME" in text
     assert ("data_disk_device: CHANGE_ME" in text) == (environment != "development")
-    filled = re.sub("ansible_host: CHANGE_ME", lambda _: f"ansible_host: 192.0.2.{next(addresses)}", text)
+    if "reg1:" in text:
+        system, data = (plan["registry"]["machine"][disk]["value"] for disk in ("os_disk_gb", "data_disk_gb"))
+        assert re.search(rf"reg1: # .* {system + data} GB disk, {data} GB of it for data", text)
+    filled = re.sub("(ansible_host|private_address): CHANGE_ME", lambda at: f"{at[1]}: 192.0.2.{next(addresses)}", text)
     groups, hostvars = load(filled)
     for variables in hostvars.values():
         variables["pryv_environment"] = environment
