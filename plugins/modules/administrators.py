@@ -119,6 +119,7 @@ class Administrators:
             self.members, self.group_exists = set(), False
         self.accounts = shadow(Path("/etc/shadow").read_text())
         self.commands: list[list[str]] = []
+        self.leaving: dict[str, list[str]] = {}
         self.added: list[str] = []
         self.removed = sorted(self.members - set(self.names))
 
@@ -156,9 +157,10 @@ class Administrators:
                 self.commands.append(["chage", "--maxdays", "-1", "--inactive", "-1", name])
         for name in self.removed:
             if name == ROOT:
-                self.commands.append(["gpasswd", "--delete", name, self.group])
+                self.leaving[name] = ["gpasswd", "--delete", name, self.group]
             else:
-                self.commands.append(["usermod", "--lock", "--expiredate", "1", "--groups", "", name])
+                self.commands.append(["usermod", "--lock", "--expiredate", "1", name])
+                self.leaving[name] = ["usermod", "--groups", "", name]
 
     def apply(self) -> None:
         """Do it.
@@ -167,12 +169,17 @@ class Administrators:
             AdministratorsError: A command failed; the next run goes on from there.
         """
         for command in self.commands:
-            code, _, errors = self.module.run_command(command)
-            if code != 0:
-                raise AdministratorsError(f"{' '.join(command)}: {errors.strip()}")
-        for name in self.removed:
+            self._run(command)
+        # Out of the group last of all: until then, the run after one that was killed finds who is to go.
+        for name, command in self.leaving.items():
             if name != ROOT:
                 self._end(name)
+            self._run(command)
+
+    def _run(self, command: list[str]) -> None:
+        code, _, errors = self.module.run_command(command)
+        if code != 0:
+            raise AdministratorsError(f"{' '.join(command)}: {errors.strip()}")
 
     def _end(self, name: str) -> None:
         """End what an account still runs, and keep it from running anything at the next boot."""
@@ -204,11 +211,12 @@ def main() -> None:
             administrators.apply()
     except (AdministratorsError, OSError) as error:
         module.fail_json(msg=str(error))
+    commands = [*administrators.commands, *administrators.leaving.values()]
     module.exit_json(
-        changed=bool(administrators.commands),
+        changed=bool(commands),
         added=administrators.added,
         removed=administrators.removed,
-        diff={"prepared": "".join(f"{' '.join(command)}\n" for command in administrators.commands)},
+        diff={"prepared": "".join(f"{' '.join(command)}\n" for command in commands)},
     )
 
 
