@@ -522,7 +522,7 @@ class Fleet:
             f"pryv.addresses={addresses}",
         ]
         options += isolation()
-        options += ["--tmpfs=/run:exec,mode=755", "--tmpfs=/tmp:exec,mode=1777"]  # as a server mounts them
+        options += ["--tmpfs=/run:exec,mode=755"]  # as a server mounts it; /tmp is left to systemd
         options += [f"--volume={path}" for path in VOLUMES]
         options += ["--volume", f"{packages}:/var/cache/fleet"]
         options += ["--network", self._network(first), "--ip", str(own[0]), "--ip6", str(ipv6_address(own[0]))]
