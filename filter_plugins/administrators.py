@@ -15,6 +15,7 @@ Problem = dict[str, str]
 
 #: What `useradd` takes on every system, and what needs no quotes in sshd's and sudo's files.
 NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+PLACEHOLDER = "CHANGE_ME"
 FIELDS = {"name", "keys", "sudo"}
 KEY_TYPES = (
     "ssh-ed25519",
@@ -101,7 +102,7 @@ def administrators_problems(administrators: object, environment: str) -> list[Pr
     problems: list[Problem] = []
     names: set[str] = set()
     owners: dict[str, str] = {}
-    for number, entry in enumerate(administrators, 1):
+    for number, entry in enumerate(administrators):
         problems += _entry_problems(f"{where}[{number}]", entry, names, owners)
     if not problems and not any(entry.get("sudo", True) for entry in administrators):
         problems.append(_problem(where, "has nobody who may become root", "leave out sudo: false for one at least"))
@@ -121,6 +122,8 @@ def _entry_problems(where: str, entry: object, names: set[str], owners: dict[str
         yield _problem(where, "is not a mapping", "give it a name and keys")
         return
     name = entry.get("name")
+    if name == PLACEHOLDER:  # reported with all others of the inventory
+        return
     if not isinstance(name, str) or not NAME.fullmatch(name):
         yield _problem(
             f"{where}.name",
@@ -140,7 +143,9 @@ def _entry_problems(where: str, entry: object, names: set[str], owners: dict[str
     if not isinstance(keys, Sequence) or isinstance(keys, str) or not keys:
         yield _problem(f"{where}.keys", "is not a list with at least one key", f"list public SSH keys, {EXAMPLE}")
         return
-    for position, text in enumerate(keys, 1):
+    for position, text in enumerate(keys):
+        if text == PLACEHOLDER:
+            continue
         try:
             key = public_key(text)
         except ValueError as error:

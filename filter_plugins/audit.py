@@ -502,7 +502,7 @@ def host_checks(
         evidence: What module host_evidence said.
         changed: Whether /etc or the list of packages changed during the audit.
         core: Whether people's data lies there.
-        production: Whether the platform is a real one.
+        production: Whether the platform is for production.
         headers: Paths of header backups on the controller.
     """
     updates, clock, units, disk = (evidence[name] for name in ("updates", "clock", "units", "disk"))
@@ -691,7 +691,7 @@ def host_report(
             evidence,
             changed=len(set(raw["digests"])) != 1,
             core="core" in entry["roles"],
-            production=topology["environment"] != "development",
+            production=topology["environment"] == "production",
             headers=headers,
         ),
         *port_checks(host, raw["ports"], topology["flows"]),

@@ -35,22 +35,26 @@ def _problem(severity: str, where: str, problem: str, remedy: str) -> Problem:
 # -- from the inventory alone --------------------------------------------------------------------------------------
 
 
-def secret_problems(secrets: object, names: Iterable[str]) -> list[Problem]:
+def secret_problems(secrets: object, names: Iterable[str], locked: Iterable[str] = ()) -> list[Problem]:
     """Check that the secrets which machines share are there and strong; no value is ever named.
 
     Args:
         secrets: The inventory's `pryv_secrets`; None when there is none.
         names: What it should have.
+        locked: Paths of vaults that could not be read; what is missing may be in there.
     """
     making = "run playbooks/secrets.yml, which makes it and leaves all others as they are"
     if secrets is not None and not isinstance(secrets, Mapping):
         return [_problem("error", "pryv_secrets", "is not a mapping", "write it as one `name: value` line each")]
     given = secrets or {}
-    problems, owners = [], dict[str, str]()
+    unlocking = "give its password: --ask-vault-pass or ANSIBLE_VAULT_PASSWORD_FILE"
+    problems, owners = [_problem("error", path, "is locked", unlocking) for path in locked], dict[str, str]()
+    is_locked = bool(problems)
     for name in names:
         where, value = f"pryv_secrets.{name}", given.get(name)
         if value is None or value == "":
-            problems.append(_problem("error", where, "is missing", making))
+            if not is_locked:
+                problems.append(_problem("error", where, "is missing", making))
             continue
         text = str(value)
         weakness = ""
@@ -172,7 +176,7 @@ def disk_problems(hostvars: Any, topology: Mapping[str, Any]) -> list[Problem]:
         if variables.get("data_disk_device"):
             # A rotated key is kept beside older ones, as host@number.
             kept = {str(name).partition("@")[0] for name in variables.get("data_disk_recovery_keys") or ()}
-            if host not in kept:
+            if host not in kept and not variables.get("pryv_locked_vaults"):  # reported with the secrets
                 where = f"data_disk_recovery_keys.{host}"
                 problems.append(_problem("error", where, "is missing", "run playbooks/secrets.yml, which makes it"))
         elif "core" in entry["roles"] and topology["environment"] == "production":

@@ -92,7 +92,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _raw:
-  description: One entry. Unless C(problems) is empty, the others are.
+  description: One entry. Unless C(problems) is empty, C(fullchain) and C(private_key) are.
   type: list
   elements: dict
   contains:
@@ -107,7 +107,9 @@ _raw:
       description: PEM text of the private key.
       type: str
     ca:
-      description: PEM text of the roots to trust when talking to the platform.
+      description:
+        - PEM text of the roots to trust when talking to the platform; also with problems, if they can be told.
+        - Empty before M(development_certificate) has made its own.
       type: str
 """
 
@@ -300,7 +302,7 @@ def examine(
     for member in chain:
         problems += weaknesses(member, now, minimum_days)
     if problems or key is None:
-        return Material(problems)
+        return Material(problems, ca=pem(anchors))
     return Material(
         fullchain=pem(chain),
         private_key=key.private_bytes(
@@ -442,7 +444,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         """What M(development_certificate) made; it needs no check, since every run makes what is missing or due."""
         folder = Path(self.get_option("ca_directory"))
         if not (self._folder / folder / "platform.pem").is_file():
-            return Material(fullchain=NOT_MADE_YET, private_key=NOT_MADE_YET, ca=NOT_MADE_YET)
+            return Material(fullchain=NOT_MADE_YET, private_key=NOT_MADE_YET)
         certificate, key, ca = (
             self._read("certificate_ca_directory", folder / name).decode()
             for name in ("platform.pem", "platform.key", "ca.pem")

@@ -19,7 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -57,8 +56,8 @@ options:
     type: dict
     required: true
   ca:
-    description: PEM file with authorities to trust beside the system's; may be missing.
-    type: path
+    description: PEM text of authorities to trust beside the system's.
+    type: str
   core_system_key:
     description: Key with which cores let users be deleted.
     type: str
@@ -100,7 +99,7 @@ EXAMPLES = r"""
 - name: Look at the platform from outside
   platform_check:
     topology: "{{ topology }}"
-    ca: "{{ inventory_dir }}/ca/ca.pem"
+    ca: "{{ lookup('ansible.builtin.file', inventory_dir ~ '/ca/ca.pem') }}"
     core_system_key: "{{ pryv_secrets.core_system_key }}"
     register_system_key: "{{ pryv_secrets.register_system_key }}"
   delegate_to: localhost
@@ -130,6 +129,10 @@ LEAST_HSTS_SECONDS = 31536000
 # How long a follower may lag behind.
 REPLICATION_SECONDS = 15.0
 APP_ID = "platform-check"
+RENEW = (
+    "See docs/operations/certificate.md: renew it, or name the root of an authority of your own, "
+    "and run site.yml --tags certificate"
+)
 
 
 class CheckError(Exception):
@@ -213,7 +216,7 @@ class Client:
     """Talks to hosts by address and name.
 
     Args:
-        ca: File with further authorities to trust; None or missing for none.
+        ca: PEM text of further authorities to trust; None or empty for none.
         timeout: For one answer, in seconds.
     """
 
@@ -221,8 +224,8 @@ class Client:
         """Load what to trust."""
         self.timeout = timeout
         self.context = ssl.create_default_context()
-        if ca and Path(ca).exists():
-            self.context.load_verify_locations(ca)
+        if ca:
+            self.context.load_verify_locations(cadata=ca)
 
     def request(
         self,
@@ -440,6 +443,8 @@ class Platform:
             yield
         except CheckError as error:
             found = str(error)
+            if isinstance(error.__cause__, ssl.SSLCertVerificationError):  # whatever was asked for
+                remedy = RENEW
         self.checks.append(Check(where, what, found, remedy))
 
     def address(self, host: str) -> str:
@@ -471,9 +476,7 @@ class Platform:
     def _https(self, host: str) -> None:
         roles, address = self.hosts[host]["roles"], self.address(host)
         name = f"{'reg' if 'registry' in roles else host if 'core' in roles else 'sw'}.{self.domain}"
-        with self.check(
-            host, f"certificate for {name}", "Renew it (docs/operations) and run site.yml --tags certificate"
-        ):
+        with self.check(host, f"certificate for {name}", RENEW):
             with self.client.tls(address, name) as connection:
                 certificate: Mapping[str, Any] = connection.getpeercert() or {}
             uncovered = covers(certificate, [self.domain, f"*.{self.domain}"])
@@ -763,7 +766,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "topology": {"type": "dict", "required": True},
-            "ca": {"type": "path"},
+            "ca": {"type": "str"},
             "core_system_key": {"type": "str", "required": True, "no_log": True},
             "register_system_key": {"type": "str", "required": True, "no_log": True},
             "invitation_token": {"type": "str", "no_log": True},

@@ -1,7 +1,8 @@
 """The variables of an inventory as Ansible reads them, except that a locked vault is passed over.
 
 Ansible stops at the first encrypted file when no vault password was given, even if nothing needs what is in it. With
-this plugin, what needs no secret runs without the password; what does need one says that the variable is missing.
+this plugin, what needs no secret runs without the password; what does need one finds the locked files' paths in the
+variable `pryv_locked_vaults`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ name: unlocked_group_vars
 short_description: Variables of host_vars and group_vars, without those in a locked vault
 description:
   - Does what P(ansible.builtin.host_group_vars#vars) does. When the run has no vault password at all, files that are
-    encrypted as a whole are left out with a warning, instead of ending the run.
+    encrypted as a whole are left out with a warning, instead of ending the run; C(pryv_locked_vaults) has their paths.
   - With a vault password nothing differs, a wrong one included.
 options:
   stage:
@@ -39,8 +40,11 @@ class VarsModule(HostGroupVars):  # type: ignore[misc]  # Ansible ships no types
 
     def load_found_files(self, loader: DataLoader, data: dict[str, Any], found_files: Iterable[str]) -> dict[str, Any]:
         """Load the files over `data`, but for locked ones."""
-        readable = [found for found in found_files if loader._vault.secrets or not self._is_vault(found)]
+        locked = [found for found in found_files if not loader._vault.secrets and self._is_vault(found)]
+        readable = [found for found in found_files if found not in locked]
         result: dict[str, Any] = super().load_found_files(loader, data, readable)
+        if locked:
+            result = {**result, "pryv_locked_vaults": [str(found) for found in locked]}
         return result
 
     def _is_vault(self, found: str) -> bool:

@@ -403,6 +403,14 @@ def test_only_cores_of_real_platforms_need_an_encrypted_disk() -> None:
     assert evidence(disk={"luks": None}, production=False) == {}
 
 
+@pytest.mark.parametrize(("environment", "wanted"), [("production", True), ("integration", False)])
+def test_only_production_needs_an_encrypted_disk(environment: str, wanted: bool) -> None:
+    """As preflight has it, which would otherwise let pass what the audit refuses."""
+    bare = {**EVIDENCE, "disk": {**EVIDENCE["disk"], "luks": None}}
+    made = report({"evidence": bare}, topology={**TOPOLOGY, "environment": environment})
+    assert ("luks" in {finding["rule"] for finding in made["findings"] if finding["status"] == "failed"}) is wanted
+
+
 def test_a_container_is_not_blamed_for_its_machine() -> None:
     """The clock and the swap are the machine's."""
     system = {**EVIDENCE["system"], "container": True}

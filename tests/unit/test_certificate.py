@@ -147,8 +147,8 @@ def examine(given: Issued, *others: Issued, key: Issued | None = None) -> platfo
 
 
 def only_problem(material: platform_certificate.Material) -> str:
-    """The one thing that is wrong; nothing is given out."""
-    assert (material.fullchain, material.private_key, material.ca) == ("", "", "")
+    """The one thing that is wrong; nothing to serve is given out."""
+    assert (material.fullchain, material.private_key) == ("", "")
     (problem,) = material.problems
     return told(problem)
 
@@ -190,6 +190,13 @@ def test_an_authority_of_ones_own_is_trusted_by_its_root(look_up: Callable[..., 
     assert look_up(**{**given, "bundle": certificate.pem + own.pem})["ca"] == own.pem
     (tmp_path / "root.pem").write_text(own.pem)
     assert look_up(**given, root_file="root.pem")["ca"] == own.pem
+
+
+def test_the_root_is_told_without_the_key(look_up: Callable[..., Any]) -> None:
+    own = issue("Own root", days=3650)
+    material = look_up(bundle=own.pem + leaf(issuer=own).pem, private_key_file="locked.pem")
+    assert material["problems"]
+    assert (material["ca"], material["fullchain"], material["private_key"]) == (own.pem, "", "")
 
 
 @pytest.mark.parametrize(
@@ -367,11 +374,13 @@ def test_development_refuses_the_authority_of_another_domain(tmp_path: Path) -> 
 def test_hosts_get_what_development_made(look_up: Callable[..., Any], tmp_path: Path) -> None:
     given = {"source": "development", "environment": "development"}
     assert "first run" in look_up(**given)["private_key"]
+    assert look_up(**given)["ca"] == ""
     make(tmp_path / "ca")
     material = look_up(**given)
     assert material["problems"] == []
     assert material["fullchain"] == (tmp_path / "ca/platform.pem").read_text()
     assert material["private_key"] == (tmp_path / "ca/platform.key").read_text()
+    assert material["ca"] == (tmp_path / "ca/ca.pem").read_text()
 
 
 def handshake(folder: Path, name: str) -> None:

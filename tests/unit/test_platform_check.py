@@ -449,12 +449,14 @@ def test_what_is_wrong_with_a_host_is_told(
     with https(whole, headers, any_name) as port:
         monkeypatch.setattr(pc, "HTTPS", port)
         monkeypatch.setattr(pc.Platform, "_expect_redirect", lambda *_: None)
-        platform = platform_at("127.0.0.1", ca=str(trusted))
+        platform = platform_at("127.0.0.1", ca=trusted.read_text())
         platform._https("co1")
     found = failures(platform)
     if any("certificate " in text for text in expected.values()):
         # Without a certificate that can be trusted there is no answer either.
         assert "no answer" in found.pop("HTTP headers", "no answer")
+        remedies = {check.remedy for check in platform.checks if "certificate " in check.found}
+        assert remedies <= {pc.RENEW}, remedies
     assert found.keys() == expected.keys(), found
     for what, text in expected.items():
         assert text in found[what]

@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 import yaml
 from ansible.errors import AnsibleUndefinedVariable
+from ansible.parsing.dataloader import DataLoader
+from ansible.parsing.vault import VaultLib, VaultSecret
 
 from filter_plugins import preflight, topology
+from plugins.vars import unlocked_group_vars
 
 ROOT = Path(__file__).parents[2]
 NAMES = ["core_system_key", "redis_password"]
@@ -53,6 +56,24 @@ def test_secrets_that_are_missing_or_weak(secrets: Any, expected: list[str]) -> 
     assert lines(found) == [f"error {line}" for line in expected]
     for value in (secrets or {}).values() if isinstance(secrets, dict) else ():
         assert not value or value not in str(found)
+
+
+def test_locked_vault_is_reported_instead_of_what_is_in_it() -> None:
+    (found,) = preflight.secret_problems(None, NAMES, ["group_vars/all/vault.yml"])
+    assert (found["where"], found["problem"]) == ("group_vars/all/vault.yml", "is locked")
+    assert "--ask-vault-pass or ANSIBLE_VAULT_PASSWORD_FILE" in found["remedy"]
+
+
+def test_locked_vault_is_named_in_a_variable(tmp_path: Path) -> None:
+    vault, plain = tmp_path / "vault.yml", tmp_path / "plain.yml"
+    vault.write_bytes(VaultLib().encrypt("pryv_secrets: {}\n", secret=VaultSecret(b"open sesame")))
+    plain.write_text("pryv_name: Clinic\n")
+    loader = DataLoader()
+    read = unlocked_group_vars.VarsModule().load_found_files
+    assert read(loader, {}, [str(vault), str(plain)]) == {"pryv_name": "Clinic", "pryv_locked_vaults": [str(vault)]}
+    assert read(loader, {}, [str(plain)]) == {"pryv_name": "Clinic"}
+    loader.set_vault_secrets([("default", VaultSecret(b"open sesame"))])
+    assert read(loader, {}, [str(vault)]) == {"pryv_secrets": {}}
 
 
 # -- variables -------------------------------------------------------------------------------------------------
@@ -258,6 +279,8 @@ def test_disks_of_a_production_platform() -> None:
         "error data_disk_recovery_keys.reg1: is missing",
         "error co1: data_disk_device: is not set, and this is production",
     ]
+    locked = {**hostvars, "reg1": {**hostvars["reg1"], "pryv_locked_vaults": ["vault.yml"]}}
+    assert len(preflight.disk_problems(locked, PLATFORM)) == 1
     hostvars["reg1"]["data_disk_recovery_keys"] = {"reg1@2": "secret"}
     assert len(preflight.disk_problems(hostvars, PLATFORM)) == 1
     assert preflight.disk_problems(hostvars, PLATFORM | {"environment": "development"}) == []

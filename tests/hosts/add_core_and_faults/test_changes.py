@@ -204,7 +204,8 @@ def platform(request: pytest.FixtureRequest) -> Platform:
     inventory = request.config.getoption("--inventory").resolve()
     for old in OUTPUTS.glob("*.log"):
         old.unlink()
-    return Platform(inventory, Client(str(inventory / "ca/ca.pem"), timeout=30))
+    authority = inventory / "ca/ca.pem"
+    return Platform(inventory, Client(authority.read_text() if authority.exists() else None, timeout=30))
 
 
 @pytest.mark.parametrize(
