@@ -102,9 +102,13 @@ def test_again_changes_nothing_and_overwrites_no_inventory(
     assert f"write_inventory: {new} is an inventory already" in refused.stdout + refused.stderr
 
 
-def test_preflight_accepts_the_written_inventory(inventory: Path, plan: subprocess.CompletedProcess[str]) -> None:
+def test_preflight_accepts_the_written_inventory(
+    inventory: Path, plan: subprocess.CompletedProcess[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is wrong with it is what waits to be filled in, and the secrets that playbooks/secrets.yml makes."""
     assert plan.returncode == 0
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
+    monkeypatch.setenv("ANSIBLE_PRIVATE_KEY_FILE", str(tmp_path / "key"))
     looked = ansible("ansible-playbook", "playbooks/preflight.yml", "-i", inventory.parent / "new")
     assert looked.returncode != 0
     report = looked.stdout[looked.stdout.index("must be put right") :].partition("\nTASK")[0]
