@@ -50,10 +50,10 @@ def browse(browser: str, tmp_path: Path) -> Callable[..., str]:
 
 
 @pytest.fixture
-def accessibility(browse: Callable[..., str]) -> Callable[[str, str], dict[str, Any]]:
-    """Return a function that says which rules of axe a page keeps and breaks in a colour scheme, all of it unfolded."""
+def assert_accessible(browse: Callable[..., str]) -> Callable[[str, str], None]:
+    """Return a function that asserts that a page, all of it unfolded, breaks no rule of axe in a colour scheme."""
 
-    def look(page: str, scheme: str) -> dict[str, Any]:
+    def look(page: str, scheme: str) -> None:
         axe = (Path(axe_core_python.__file__).parent / "axe.min.js").read_text()
         probe = (
             "axe.run().then(found => { document.body.innerHTML = ''; document.body.append(JSON.stringify("
@@ -70,7 +70,9 @@ def accessibility(browse: Callable[..., str]) -> Callable[[str, str], dict[str, 
         found: dict[str, Any] = json.loads(
             html.unescape(printed[printed.rindex("<body>") + 6 : printed.rindex("</body>")])
         )
-        return found
+        assert found["dark"] == (scheme == "dark")
+        assert "color-contrast" in found["passes"]
+        assert found["broken"] == []
 
     return look
 
