@@ -85,10 +85,17 @@ def _is_secret(option: Mapping[str, Any]) -> bool:
     return bool(option.get("no_log")) or any(map(_is_secret, option.get("options", {}).values()))
 
 
+def _plain(value: Any) -> Any:
+    """Return a value in Python's own containers: checking copies it, and copies of Ansible's hold all variables."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def _value_problem(name: str, option: Mapping[str, Any], value: object) -> str | None:
     """Return what a role's documentation finds wrong with a value."""
     checked = {key: item for key, item in option.items() if key not in ("description", "default", "required")}
-    result = ArgumentSpecValidator({name: checked}).validate({name: value})
+    result = ArgumentSpecValidator({name: checked}).validate({name: _plain(value)})
     return "; ".join(result.error_messages) or None
 
 

@@ -124,6 +124,8 @@ report:
 """
 
 HTTPS = 443
+# For a port to take a connection; a packet that got lost is sent again after one second.
+PORT_SECONDS = 2.0
 # Mozilla's HSTS age is two years; what is below one is no protection.
 LEAST_HSTS_SECONDS = 31536000
 # How long a follower may lag behind.
@@ -305,7 +307,7 @@ class Client:
     def is_open(self, address: str, port: int) -> bool:
         """Tell whether a TCP port takes connections."""
         try:
-            socket.create_connection((address, port), timeout=min(self.timeout, 3)).close()
+            socket.create_connection((address, port), timeout=min(self.timeout, PORT_SECONDS)).close()
         except OSError:
             return False
         return True
@@ -423,14 +425,14 @@ class Platform:
     def run(self, with_users: bool) -> None:
         """Look at everything."""
         served = [host for host, entry in self.hosts.items() if {"web", "registry", "core"} & set(entry["roles"])]
-        jobs = [
-            *(partial(self._dns, host) for host in self.registry),
-            *(partial(self._https, host) for host in served),
-            *(partial(self._service, host) for host in self.registry),
+        # What takes longest comes first.
+        jobs = [partial(self._user, zone) for zone in self.topology["hostings"]] if with_users else []
+        jobs += [
             *(partial(self._ports, host) for host in self.hosts),
+            *(partial(self._https, host) for host in served),
+            *(partial(self._dns, host) for host in self.registry),
+            *(partial(self._service, host) for host in self.registry),
         ]
-        if with_users:
-            jobs += [partial(self._user, zone) for zone in self.topology["hostings"]]
         with ThreadPoolExecutor(8) as pool:
             for job in [pool.submit(job) for job in jobs]:
                 job.result()
