@@ -189,6 +189,8 @@ LABEL = "pryv_data"
 UNFINISHED = "pryv_data_new"
 #: Our own token in the header, which says what the unlocking key was made for.
 NOTE = "pryv-unlock"
+#: A key from standard input. Without the second option, cryptsetup asks the TPM first, and any key seems right.
+WITH_KEY = ("--key-file", "-", "--disable-external-tokens")
 CIPHER, KEY_BITS = "aes-xts-plain64", 512
 #: A disk whose first and last bytes are not zero holds something, known or not. cryptsetup clears the first before it
 #: writes anything, so that a killed luksFormat leaves an empty disk or one with a header of ours.
@@ -439,7 +441,7 @@ class Volume:
 
     def slot_of(self, key: bytes, *options: str) -> str | None:
         """The slot that a key opens, or None."""
-        test = ["cryptsetup", "open", "--test-passphrase", "--verbose", "--key-file", "-", *options, self.device]
+        test = ["cryptsetup", "open", "--test-passphrase", "--verbose", *WITH_KEY, *options, self.device]
         done = self._programs.run(*test, key=key, accept=(0, 1, 2))
         found = re.search(r"Key slot (\d+) unlocked", done.out)
         return found.group(1) if done.code == 0 and found else None
@@ -462,7 +464,7 @@ class Volume:
 
     def open(self, key: bytes) -> None:
         """Opens the volume."""
-        self._programs.run("cryptsetup", "open", "--type", "luks2", "--key-file", "-", self.device, self.name, key=key)
+        self._programs.run("cryptsetup", "open", "--type", "luks2", *WITH_KEY, self.device, self.name, key=key)
 
     def add_key(self, key: bytes, new: bytes, *derivation: str) -> None:
         """Lets another key in."""
@@ -535,7 +537,8 @@ class Unlocking:
             return False
         if self.method == "keyfile":
             return self._keyfile_slot() in notes[0]["keyslots"]
-        return True
+        kind = {"tpm2": "systemd-tpm2", "tang": "clevis"}[self.method]
+        return any(token["keyslots"] == notes[0]["keyslots"] for token in header.tokens(kind).values())
 
     def enroll(self, key: bytes, renew: bool) -> None:
         """Makes the key, proves that it opens the volume, and removes every former one.
@@ -580,12 +583,14 @@ class Unlocking:
         return None
 
     def _enroll_tpm2(self, key: bytes, _renew: bool) -> str:
-        old = set(self._tokens("systemd-tpm2"))
+        # Beside a token for the same registers, no other is made. Until there is one, the recovery key opens the disk.
+        for number in self._tokens("systemd-tpm2"):
+            self._volume.remove_token(number)
         self._programs.run(
             *("systemd-cryptenroll", "--tpm2-device=auto", f"--tpm2-pcrs={self.policy}", self._volume.device),
             env={"PASSWORD": key.decode()},
         )
-        number, token = self._new("systemd-tpm2", old)
+        ((number, token),) = self._tokens("systemd-tpm2").items()
         proof = ["cryptsetup", "open", "--test-passphrase", "--token-only", "--token-id", number, self._volume.device]
         self._programs.run(*proof)
         return str(token["keyslots"][0])
@@ -595,7 +600,7 @@ class Unlocking:
         self._programs.run(
             "clevis", "luks", "bind", "-y", "-k", "-", "-d", self._volume.device, "sss", self.tang, key=key
         )
-        _, token = self._new("clevis", old)
+        token = next(token for number, token in self._tokens("clevis").items() if number not in old)
         slot = str(token["keyslots"][0])
         secret = self._programs.run("clevis", "luks", "pass", "-d", self._volume.device, "-s", slot).out
         if self._volume.slot_of(secret.rstrip("\n").encode(), "--key-slot", slot) != slot:
@@ -626,9 +631,6 @@ class Unlocking:
             return self._volume.slot_of(Path(self._wanted["keyfile"]).read_bytes())
         except FileNotFoundError:
             return None
-
-    def _new(self, kind: str, old: set[str]) -> tuple[str, dict[str, t.Any]]:
-        return next((number, token) for number, token in self._tokens(kind).items() if number not in old)
 
 
 def is_zero(path: str, offset: int, length: int) -> bool:
