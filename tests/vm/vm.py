@@ -6,15 +6,16 @@ Hosts come from an inventory, as in tests/fleet. A host's variables say what its
 `vm_cpus`, `vm_tpm`, and `vm_disks`, a mapping of serial number to size, which the guest sees as
 /dev/disk/by-id/virtio-SERIAL. Hosts with none of these have no machine.
 
-A machine has its host's `ansible_host` as its address, and so has this machine, where QEMU passes on what arrives: SSH
-at port 2222 and, when started by root, the ports of `SERVICES` at their own numbers. The machine sees all connections
-come from the second address of its network.
+A machine has its host's `ansible_host` as its address, on a bridge that has the first address of its /24 network, and
+an IPv6 address beside it, as the hosts of a fleet have. What it loads comes through another network card, in a
+network that QEMU makes up.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import ipaddress
 import json
 import os
 import shlex
@@ -39,8 +40,10 @@ from tests.fleet.fleet import (
     Image,
     apt_options,
     install,
+    ipv6_address,
     locked,
     make_key,
+    network_of,
     run,
     select,
 )
@@ -54,9 +57,11 @@ MACHINES = CACHE / "vm"
 PACKAGES = (
     *("apparmor", "ca-certificates", "dbus", "e2fsprogs", "gpg", "iproute2", "iputils-ping", "kmod", "less"),
     *("libpam-systemd", "linux-image-cloud-amd64", "netbase", "openssh-server", "procps", "python3", "python3-apt"),
-    *("sudo", "systemd-resolved", "systemd-sysv", "systemd-timesyncd", "tzdata", "udev"),
+    *("sudo", "systemd-resolved", "systemd-sysv", "tzdata", "udev"),
     *("docker.io", "docker-compose", "nftables", "nginx", "auditd"),
     *("cryptsetup-bin", "xfsprogs", "clevis-luks", "tpm2-tools", "tang"),
+    *("aide", "apparmor-utils", "chrony", "curl", "libpam-pwquality", "logrotate", "needrestart"),
+    *("systemd-journal-remote", "unattended-upgrades"),
 )
 #: Packages that newer systems split off.
 SUITE_PACKAGES = {
@@ -67,8 +72,6 @@ SUITE_PACKAGES = {
 #: Where SSH keeps connections open.
 CONTROL = "~/.ansible/cp/vm-"
 ROOT_SIZE = "8G"
-SSH_PORT = 2222
-SERVICES = (("tcp", 80), ("tcp", 443), ("tcp", 53), ("udp", 53))
 #: Emulated, on a machine that is busy otherwise.
 BOOT_SECONDS = 600
 
@@ -90,18 +93,14 @@ def install_programs() -> None:
         install(*missing)
 
 
-def answer_for(address: str, yes: bool = True) -> None:
-    """Has this machine take an address for its own, or no longer.
+def ip(*arguments: str) -> None:
+    """Runs `ip` as root."""
+    run([*([] if os.geteuid() == 0 else ["sudo"]), "ip", *arguments])
 
-    Args:
-        address: The address.
-        yes: Whether to.
-    """
-    sudo = [] if os.geteuid() == 0 else ["sudo"]
-    # With another source, or the machine would see connections come from itself.
-    what = ["local", address, "dev", "lo", "table", "local"]
-    change = ["replace", *what, "src", "127.0.0.1"] if yes else ["delete", *what]
-    run([*sudo, "ip", "route", *change], check=yes)
+
+def exists(interface: str) -> bool:
+    """Whether this machine has a network interface of that name."""
+    return Path("/sys/class/net", interface).exists()
 
 
 @cache
@@ -146,6 +145,8 @@ class Base:
             "containerd.service docker.service docker.socket nginx.service tangd.socket",
             'ln -sf ../run/systemd/resolve/stub-resolv.conf "$1/etc/resolv.conf"',
         ]
+        # Emulated, apt takes a minute to make its cache.
+        customize.append('chroot "$1" apt-cache gencaches --quiet=2')
         packages = ",".join((*PACKAGES, *SUITE_PACKAGES[self.suite]))
         return [
             *("mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}"),
@@ -154,7 +155,7 @@ class Base:
             "--dpkgopt=force-unsafe-io",
             "--dpkgopt=path-exclude=/usr/share/man/*",
             "--dpkgopt=path-exclude=/usr/share/locale/*",
-            "--skip=cleanup/apt/lists,cleanup/reproducible/machine-id",
+            "--skip=cleanup/apt/lists,cleanup/apt/cache,cleanup/reproducible/machine-id",
             SUITES[self.suite],
         ]
 
@@ -204,7 +205,7 @@ class Machine:
 
     Attributes:
         name: Its inventory name.
-        address: Its address, and this machine's own that stands for it.
+        address: Its address.
         folder: Its disks, its TPM's state, its console's log.
         memory: In MiB.
         cpus: How many.
@@ -219,6 +220,37 @@ class Machine:
     cpus: int = 2
     tpm: bool = False
     disks: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def _ip(self) -> ipaddress.IPv4Address:
+        return ipaddress.IPv4Address(self.address)
+
+    @property
+    def _cable(self) -> str:
+        return f"vm{int(self._ip):08x}"
+
+    @property
+    def _bridge(self) -> str:
+        return f"br{int(network_of(self._ip).network_address):08x}"
+
+    def connect(self) -> None:
+        """Connects the machine's network card with its network's bridge, and makes both unless they are there."""
+        if not exists(self._bridge):
+            gateway = network_of(self._ip).network_address + 1
+            ip("link", "add", self._bridge, "type", "bridge")
+            ip("address", "add", f"{gateway}/24", "dev", self._bridge)
+            ip("address", "add", f"{ipv6_address(gateway)}/64", "dev", self._bridge, "nodad")
+            ip("link", "set", self._bridge, "up")
+        if not exists(self._cable):
+            ip("tuntap", "add", "dev", self._cable, "mode", "tap", "user", str(os.getuid()))
+            ip("link", "set", self._cable, "master", self._bridge, "up")
+
+    def disconnect(self) -> None:
+        """Removes the connection, and the bridge with its last one."""
+        if exists(self._cable):
+            ip("link", "delete", self._cable)
+        if exists(self._bridge) and not list(Path("/sys/class/net", self._bridge, "brif").iterdir()):
+            ip("link", "delete", self._bridge)
 
     @property
     def pid(self) -> int | None:
@@ -263,12 +295,10 @@ class Machine:
             # What the guest was told is on the disk survives a power cut, as it does on a real disk.
             arguments += ["-drive", f"if=none,id={serial},file={path},format={form},cache=writeback"]
             arguments += ["-device", f"virtio-blk-pci,drive={serial},serial={serial}"]
-        ports = [("tcp", SSH_PORT, 22)]
-        if os.geteuid() == 0:
-            ports += [(protocol, port, port) for protocol, port in SERVICES]
-        forwards = [f"hostfwd={protocol}:{self.address}:{ours}-{self.address}:{own}" for protocol, ours, own in ports]
-        arguments += ["-netdev", ",".join(["user", "id=net", f"net={self.address}/24", *forwards])]
-        arguments += ["-device", "virtio-net-pci,netdev=net", "-device", "virtio-rng-pci"]
+        arguments += ["-netdev", f"tap,id=own,ifname={self._cable},script=no,downscript=no"]
+        arguments += ["-device", f"virtio-net-pci,netdev=own,mac=52:54:{self._ip.packed.hex(':')}"]
+        arguments += ["-netdev", "user,id=outside,ipv6=off", "-device", "virtio-net-pci,netdev=outside"]
+        arguments += ["-device", "virtio-rng-pci"]
         if self.tpm:
             arguments += ["-chardev", f"socket,id=tpm,path={self.folder / 'tpm.sock'}"]
             arguments += ["-tpmdev", "emulator,id=tpm,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm"]
@@ -277,7 +307,7 @@ class Machine:
             raise FleetError(f"{self.name}: the key has to be an ed25519 one, and is {kind}")
         append = (
             "root=LABEL=root rw console=ttyS0 quiet apparmor=1 security=apparmor "
-            f"vm.name={self.name} vm.address={self.address} vm.key={data}"
+            f"vm.name={self.name} vm.address={self.address} vm.address6={ipv6_address(self._ip)} vm.key={data}"
         )
         run(
             [
@@ -346,7 +376,7 @@ class Machine:
         deadline = time.monotonic() + BOOT_SECONDS
         while time.monotonic() < deadline and self.pid is not None:
             try:
-                with socket.create_connection((self.address, SSH_PORT), timeout=5) as connection:
+                with socket.create_connection((self.address, 22), timeout=5) as connection:
                     if connection.recv(4) == b"SSH-":
                         return
             except OSError:
@@ -410,7 +440,7 @@ class Machines:
         machines = self.select(names)
         for machine in machines:
             machine.create(base)
-            answer_for(machine.address)
+            machine.connect()
             if machine.pid is None:
                 machine.start(key, order)
         for machine in machines:
@@ -422,7 +452,7 @@ class Machines:
         for machine in self.select(names):
             machine.cut()
             shutil.rmtree(machine.folder, ignore_errors=True)
-            answer_for(machine.address, yes=False)
+            machine.disconnect()
         (self.folder / "known_hosts").unlink(missing_ok=True)
         if not names:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -436,20 +466,19 @@ class Machines:
         name, hosts = self.folder.name, self.folder / "known_hosts"
         lines = [f"Host {machine.name}.{name}\n  HostName {machine.address}\n" for machine in self.all]
         return "".join(lines) + (
-            f"Host *\n  User ops\n  Port {SSH_PORT}\n"
+            "Host *\n  User ops\n"
             f"  IdentityFile {self.folder / 'id_ed25519'}\n  IdentitiesOnly yes\n"
             f"  UserKnownHostsFile {hosts}\n  StrictHostKeyChecking accept-new\n"
             f"  ControlMaster auto\n  ControlPath {CONTROL}%h\n  ControlPersist 60\n"
         )
 
     def env(self) -> dict[str, str]:
-        """What Ansible has to know to reach the machines."""
+        """What Ansible has to know to reach the machines; molecule/vm/molecule.yml says the same."""
         hosts = self.folder / "known_hosts"
         return {
             "ANSIBLE_PRIVATE_KEY_FILE": str(self.folder / "id_ed25519"),
             "ANSIBLE_SSH_COMMON_ARGS": f"-o UserKnownHostsFile={hosts} -o StrictHostKeyChecking=accept-new",
             "ANSIBLE_SSH_CONTROL_PATH": f"{CONTROL}%%h",
-            "ANSIBLE_REMOTE_PORT": str(SSH_PORT),
             # An emulated machine may be slow to greet.
             "ANSIBLE_TIMEOUT": "60",
         }

@@ -1,0 +1,37 @@
+"""What an operator relies on, on hosts that are real or virtual machines with an encrypted disk, after a reboot."""
+
+from __future__ import annotations
+
+import json
+
+from testinfra.host import Host
+
+
+def started(machine: Host, unit: str) -> int:
+    """When a unit was started, in microseconds since the boot."""
+    assert machine.service(unit).is_running, unit
+    return int(machine.check_output(f"systemctl show --property ActiveEnterTimestampMonotonic --value {unit}"))
+
+
+def test_data_lies_on_the_encrypted_disk(machine: Host) -> None:
+    mount = machine.mount_point("/srv/pryv")
+    assert mount.device == "/dev/mapper/pryv_data"
+    assert {"nodev", "nosuid"} <= set(mount.options)
+    assert "LUKS2" in machine.check_output("cryptsetup status pryv_data")
+    assert machine.check_output("swapon --show") == ""
+
+
+def test_the_boot_unlocks_the_disk_before_docker_starts(machine: Host) -> None:
+    unlocked, mounted = started(machine, "pryv-data-unlock.service"), started(machine, "srv-pryv.mount")
+    assert unlocked <= mounted <= started(machine, "docker.service")
+
+
+def test_the_firewall_stands_before_the_network(machine: Host) -> None:
+    assert started(machine, "pryv-firewall.service") <= started(machine, "network.target")
+
+
+def test_containers_are_confined_by_apparmor(machine: Host) -> None:
+    assert machine.file("/sys/module/apparmor/parameters/enabled").content_string.strip() == "Y"
+    names = machine.check_output("docker ps --quiet").split()
+    inspected = json.loads(machine.check_output(f"docker inspect {' '.join(names)}"))
+    assert {container["AppArmorProfile"] for container in inspected} == {"docker-default"}
