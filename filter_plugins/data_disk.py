@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -129,19 +130,22 @@ def unstable_name(device: str) -> bool:
     return re.fullmatch(r"/dev/((s|h|v|xv)d[a-z]+\d*|nvme\d+n\d+(p\d+)?|dm-\d+|sr\d+)", device) is not None
 
 
-def unseal(sealed: str, keys: Sequence[str]) -> str:
-    """Decrypts what was encrypted, as ansible-vault does, with one of a host's recovery keys.
+def unseal(path: str, keys: Sequence[str]) -> str:
+    """Decrypts a file that was encrypted, as ansible-vault does, with one of a host's recovery keys.
+
+    Ansible's own ways to read a file would try the vault's password on it, and fail.
 
     Args:
-        sealed: The encrypted text.
+        path: The encrypted file.
         keys: The keys to try.
 
     Raises:
         AnsibleFilterError: When none of them fits.
     """
+    sealed = Path(path).read_bytes()
     for key in keys:
         try:
-            plain: bytes = VaultLib([("default", VaultSecret(key.encode()))]).decrypt(sealed.encode())
+            plain: bytes = VaultLib([("default", VaultSecret(key.encode()))]).decrypt(sealed)
         except AnsibleVaultError:
             continue
         return plain.decode()
