@@ -378,17 +378,17 @@ def main() -> None:
         unpack(run, directory, unpacked)
         content = unpacked / "usr/share/xml/scap/ssg/content" / (module.params["content"] or "")
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            lynis_scan = pool.submit(scan_lynis, run, directory, unpacked)
-            profiles = module.params["profiles"]
-            scan = OpenSCAP(run, directory, content).scan if profiles else None
-            scans = {profile["name"]: pool.submit(scan, profile) for profile in profiles if scan}
-            openscap = {name: done.result() for name, done in scans.items()}
-            lynis = lynis_scan.result()
+            lynis = pool.submit(scan_lynis, run, directory, unpacked)
+            openscap = {}
+            if profiles := module.params["profiles"]:
+                program = OpenSCAP(run, directory, content)
+                openscap = {profile["name"]: pool.submit(program.scan, profile) for profile in profiles}
+        found = {"openscap": {name: scan.result() for name, scan in openscap.items()}, "lynis": lynis.result()}
     except ScanError as error:
         module.fail_json(msg=str(error))
     with tarfile.open(directory / "results.tar.gz", "w:gz") as archive:
         archive.add(directory / "results", "results")
-    module.exit_json(changed=False, openscap=openscap, lynis=lynis)
+    module.exit_json(changed=False, **found)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,8 @@ SUITE_PACKAGES = {
     "debian-12": ("libnginx-mod-stream",),
 }
 
+#: What makes a command root's.
+SUDO = () if os.geteuid() == 0 else ("sudo",)
 #: Where SSH keeps connections open.
 CONTROL = "~/.ansible/cp/vm-"
 ROOT_SIZE = "8G"
@@ -95,7 +97,7 @@ def install_programs() -> None:
 
 def ip(*arguments: str) -> None:
     """Runs `ip` as root."""
-    run([*([] if os.geteuid() == 0 else ["sudo"]), "ip", *arguments])
+    run([*SUDO, "ip", *arguments])
 
 
 def exists(interface: str) -> bool:
@@ -182,20 +184,19 @@ class Base:
 
     def _make(self) -> None:
         partial = self.folder.with_suffix(".partial")
-        sudo = [] if os.geteuid() == 0 else ["sudo"]
-        run([*sudo, "rm", "-rf", str(partial)])
+        run([*SUDO, "rm", "-rf", str(partial)])
         partial.mkdir(parents=True)
         tree, disk = partial / "tree", partial / "root.img"
         made = subprocess.run(
-            [*sudo, *self.recipe, str(tree), *Image(self.suite).sources], stdout=sys.stderr, check=False
+            [*SUDO, *self.recipe, str(tree), *Image(self.suite).sources], stdout=sys.stderr, check=False
         )
         if made.returncode:
             raise FleetError(f"making the {self.suite} image failed; the lines above say why")
-        run([*sudo, "mke2fs", "-q", "-t", "ext4", "-L", "root", "-d", str(tree), str(disk), ROOT_SIZE])
+        run([*SUDO, "mke2fs", "-q", "-t", "ext4", "-L", "root", "-d", str(tree), str(disk), ROOT_SIZE])
         for name in ("vmlinuz", "initrd.img"):
-            run([*sudo, "cp", "--dereference", str(tree / name), str(partial / name)])
-        run([*sudo, "rm", "-rf", str(tree)])
-        run([*sudo, "chown", "-R", f"{os.getuid()}:{os.getgid()}", str(partial)])
+            run([*SUDO, "cp", "--dereference", str(tree / name), str(partial / name)])
+        run([*SUDO, "rm", "-rf", str(tree)])
+        run([*SUDO, "chown", "-R", f"{os.getuid()}:{os.getgid()}", str(partial)])
         partial.rename(self.folder)
 
 
