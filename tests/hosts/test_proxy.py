@@ -267,6 +267,8 @@ def test_every_answer_asks_for_https_and_none_tells_a_version(platform: Platform
     assert {answer.process for answer in asked.values()} >= {""}, "nginx itself answers none of them"
     for where, answer in asked.items():
         assert answer.headers.get("strict-transport-security") == "max-age=63072000", where
+        assert answer.headers.get("x-content-type-options") == "nosniff", where
+        assert answer.headers.get("referrer-policy") == "strict-origin", where
         assert not re.search(r"\d", answer.headers.get("server", "")), where
         assert not re.search(rb"nginx/\d", answer.body), where
         assert "x-powered-by" not in answer.headers, where
