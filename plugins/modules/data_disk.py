@@ -470,7 +470,7 @@ class Volume:
         """Lets another key in."""
         with secret_file(new) as (descriptor, path):
             self._programs.run(
-                *("cryptsetup", "luksAddKey", "--batch-mode", "--key-file", "-", *derivation, self.device, path),
+                *("cryptsetup", "luksAddKey", "--batch-mode", *WITH_KEY, *derivation, self.device, path),
                 key=key,
                 files=[descriptor],
             )
@@ -479,11 +479,11 @@ class Volume:
         """Erases a slot that the key does not open."""
         if self.slot_of(key) == slot:
             raise DiskError(f"slot {slot} is the recovery key's own")
-        self._programs.run("cryptsetup", "luksKillSlot", "--batch-mode", "--key-file", "-", self.device, slot, key=key)
+        self._programs.run("cryptsetup", "luksKillSlot", "--batch-mode", *WITH_KEY, self.device, slot, key=key)
 
     def resize(self, key: bytes) -> None:
         """Lets the opened volume take the whole disk."""
-        self._programs.run("cryptsetup", "resize", "--key-file", "-", self.name, key=key)
+        self._programs.run("cryptsetup", "resize", *WITH_KEY, self.name, key=key)
 
     def note(self, slot: str, method: str, policy: str) -> None:
         """Writes into the header what a slot was made for, in place of what was noted before."""
