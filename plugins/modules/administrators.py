@@ -60,6 +60,8 @@ removed:
 """
 
 ROOT = "root"
+#: What the programs that change accounts leave of the files before, as readable as those were: nobody needs them.
+COPIES = (Path("/etc/gshadow-"), Path("/etc/shadow-"))
 #: Accounts below belong to the system.
 FIRST_PERSON = 1000
 
@@ -168,6 +170,14 @@ class Administrators:
         Raises:
             AdministratorsError: A command failed; the next run goes on from there.
         """
+        try:
+            self._apply()
+        finally:
+            for copy in COPIES:
+                with contextlib.suppress(FileNotFoundError):
+                    copy.chmod(0)
+
+    def _apply(self) -> None:
         for command in self.commands:
             self._run(command)
         # Out of the group last of all: until then, the run after one that was killed finds who is to go.
