@@ -873,9 +873,9 @@ def audit_summary(report: Mapping[str, Any]) -> list[str]:
                 f"FAILED  {hosts}: {finding['scanner']} {finding['rule']}: {finding['title']}"
                 + (f" ({found})" if found else "")
             )
-    lines += [
-        f"stale   {one['scanner']} {one['rule']}: no scanner reports it any more" for one in report["stale_deviations"]
-    ]
+    # Many of the toolkit's are for hosts of another kind; the report has them.
+    if stale := len(report["stale_deviations"]):
+        lines.append(f"stale   {stale} accepted deviations that no scanner has reported")
     return lines
 
 

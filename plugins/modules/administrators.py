@@ -7,6 +7,7 @@ import contextlib
 import grp
 import os
 import pwd
+import shutil
 import typing as t
 from pathlib import Path
 
@@ -60,8 +61,9 @@ removed:
 """
 
 ROOT = "root"
-#: What the programs that change accounts leave of the files before, as readable as those were: nobody needs them.
-COPIES = (Path("/etc/gshadow-"), Path("/etc/shadow-"))
+#: What the programs that change accounts leave of the files before, as readable as those were, and the group that it is
+#: for by the benchmarks: nobody needs them.
+COPIES = {"/etc/gshadow-": "root", "/etc/shadow-": "shadow"}
 #: Accounts below belong to the system.
 FIRST_PERSON = 1000
 
@@ -173,9 +175,10 @@ class Administrators:
         try:
             self._apply()
         finally:
-            for copy in COPIES:
+            for copy, group in COPIES.items():
                 with contextlib.suppress(FileNotFoundError):
-                    copy.chmod(0)
+                    Path(copy).chmod(0)
+                    shutil.chown(copy, ROOT, group)
 
     def _apply(self) -> None:
         for command in self.commands:
