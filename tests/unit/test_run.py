@@ -48,6 +48,14 @@ def test_step_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run.run(run.Step("slow", ["sleep", "60"])) == run.Result(0, 1)
 
 
+def test_scenarios_on_machines_run_beside_those_on_containers_after_all_else() -> None:
+    first, (on_containers, on_machines) = run.lanes(run.steps(fast=False))
+    assert {"ruff", "unit", "page"} <= {step.name for step in first}
+    assert [step.name for step in on_machines] == ["disk", "vm"]
+    assert {"development", "poc", "load", "privacy"} <= {step.name for step in on_containers}
+    assert len(first) + len(on_containers) + len(on_machines) == len(run.steps(fast=False))
+
+
 def test_every_scenario_is_a_step() -> None:
     names = [step.name for step in run.steps(fast=False)]
     assert {"development", "poc", "load", "privacy"} <= set(names)
