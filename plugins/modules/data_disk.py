@@ -895,7 +895,7 @@ class Keeper:
         room = header.data_bytes(size)
         if room > opened.size:
             self.do(f"grow the volume to {room // 2**20} MiB", lambda: self.volume.resize(self.keys[0]))
-        # One that is not mounted grows when systemd mounts it (x-systemd.growfs).
+        # One that is not mounted grows when it is, and that is the caller's business.
         if str(self.mount_point) in opened.mounts and room - self._filesystem_bytes() > SLACK:
             self.do(f"grow the file system to {room // 2**20} MiB", self._grow_filesystem)
 

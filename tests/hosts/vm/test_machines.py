@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from testinfra.host import Host
 
@@ -24,6 +25,20 @@ def test_data_lies_on_the_encrypted_disk(machine: Host) -> None:
 def test_the_boot_unlocks_the_disk_before_docker_starts(machine: Host) -> None:
     unlocked, mounted = started(machine, "pryv-data-unlock.service"), started(machine, "srv-pryv.mount")
     assert unlocked <= mounted <= started(machine, "docker.service")
+
+
+def test_nothing_was_left_out_of_the_boot(machine: Host) -> None:
+    journal = machine.check_output("journalctl --boot --no-pager --identifier systemd")
+    assert "Reached target" in journal
+    assert "ordering cycle" not in journal
+
+
+def test_containers_ended_before_the_disk_was_locked(machine: Host) -> None:
+    journal = machine.check_output("journalctl --boot -1 --no-pager --output cat --identifier systemd").splitlines()
+    ended = [number for number, line in enumerate(journal) if re.match(r"docker-\w+\.scope: Deactivated", line)]
+    assert len(ended) >= len(machine.check_output("docker ps --quiet").split())
+    locked = journal.index(next(line for line in journal if line.startswith("Unmounted srv-pryv.mount")))
+    assert max(ended) < locked
 
 
 def test_the_firewall_stands_before_the_network(machine: Host) -> None:
