@@ -122,12 +122,14 @@ def openscap_score(scan: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def lynis_checks(report: Mapping[str, Any]) -> Iterator[Check]:
+def lynis_checks(report: Mapping[str, Any] | None) -> Iterator[Check]:
     """Yield warnings as failures and suggestions as advice; Lynis does not say what passed.
 
     Args:
-        report: What module host_scan returned as C(lynis).
+        report: What module host_scan returned as C(lynis); None when it did not run.
     """
+    if report is None:
+        return
     for kind, status, severity in (("warnings", FAILED, "high"), ("suggestions", ADVICE, "low")):
         for finding in report[kind]:
             yield Check("lynis", finding["rule"], finding["title"], status, finding["text"], severity=severity)
@@ -659,7 +661,8 @@ def deviation_problems(deviations: Sequence[Mapping[str, Any]]) -> list[str]:
 def durations(raw: Mapping[str, Any]) -> dict[str, float]:
     """Return how long each scanner took, in seconds."""
     taken = {f"openscap_{name}": scan["seconds"] for name, scan in raw["openscap"].items()}
-    taken["lynis"] = raw["lynis"]["seconds"]
+    if raw["lynis"]:
+        taken["lynis"] = raw["lynis"]["seconds"]
     taken["ports"] = max(scan["seconds"] for scan in raw["ports"].values())
     for name, delta in raw["durations"].items():  # as module command writes it: 0:02:03.456
         hours, minutes, seconds = str(delta).split(":")
@@ -704,7 +707,8 @@ def host_report(
     ]
     checks = accept(found, deviations)
     scores: dict[str, Any] = {name: openscap_score(scan)["value"] for name, scan in raw["openscap"].items()}
-    scores["lynis"] = raw["lynis"]["index"]
+    if raw["lynis"]:
+        scores["lynis"] = raw["lynis"]["index"]
     scores["tls"] = tls_grade(raw["tls"])
     for score, scanner in (("ssh_failures", "ssh_audit"), ("nginx_findings", "nginx")):
         scores[score] = sum(check.scanner == scanner and check.status == FAILED for check in checks)

@@ -52,6 +52,10 @@ options:
       tailoring:
         description: File in O(directory) with the profile, when it is not the content's own.
         type: str
+  lynis:
+    description: Whether Lynis runs.
+    type: bool
+    default: true
 attributes:
   check_mode:
     support: full
@@ -76,7 +80,7 @@ openscap:
   type: dict
   returned: always
 lynis:
-  description: C(version), C(index), C(warnings), C(suggestions), C(tests) done and C(seconds).
+  description: C(version), C(index), C(warnings), C(suggestions), C(tests) done, C(seconds); null if not asked for.
   type: dict
   returned: always
 """
@@ -367,6 +371,7 @@ def main() -> None:
                     "tailoring": {"type": "str"},
                 },
             },
+            "lynis": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
     )
@@ -378,12 +383,15 @@ def main() -> None:
         unpack(run, directory, unpacked)
         content = unpacked / "usr/share/xml/scap/ssg/content" / (module.params["content"] or "")
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            lynis = pool.submit(scan_lynis, run, directory, unpacked)
+            lynis = pool.submit(scan_lynis, run, directory, unpacked) if module.params["lynis"] else None
             openscap = {}
             if profiles := module.params["profiles"]:
                 program = OpenSCAP(run, directory, content)
                 openscap = {profile["name"]: pool.submit(program.scan, profile) for profile in profiles}
-        found = {"openscap": {name: scan.result() for name, scan in openscap.items()}, "lynis": lynis.result()}
+        found = {
+            "openscap": {name: scan.result() for name, scan in openscap.items()},
+            "lynis": lynis.result() if lynis else None,
+        }
     except ScanError as error:
         module.fail_json(msg=str(error))
     with tarfile.open(directory / "results.tar.gz", "w:gz") as archive:

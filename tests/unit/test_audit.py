@@ -247,6 +247,12 @@ def test_a_good_host_passes_and_says_what_is_accepted() -> None:
     assert made["hosts"]["co1"]["seconds"]["tls"] == 123.5
 
 
+def test_a_host_may_be_looked_at_without_lynis() -> None:
+    scanned = report({"lynis": None})["hosts"]["co1"]
+    assert "lynis" not in scanned["scores"]
+    assert "lynis" not in scanned["seconds"]
+
+
 def test_an_accepted_finding_does_not_count_against_its_bar() -> None:
     """The bar for the proxy's configuration is about what nobody has accepted."""
     finding = {"plugin": "ssrf", "summary": "SSRF", "severity": "HIGH", "config": "proxy_pass $x;"}
