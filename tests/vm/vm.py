@@ -14,6 +14,7 @@ network that QEMU makes up.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import ipaddress
 import json
@@ -257,15 +258,19 @@ class Machine:
         if exists(self._bridge) and not list(Path("/sys/class/net", self._bridge, "brif").iterdir()):
             ip("link", "delete", self._bridge)
 
-    @property
-    def pid(self) -> int | None:
-        """QEMU's process, or None when the machine is off."""
+    def _process(self, file: str) -> int | None:
+        """The process whose number is in a file of the machine's, or None when there is none."""
         try:
-            pid = int((self.folder / "pid").read_text())
+            pid = int((self.folder / file).read_text())
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
         except (OSError, ValueError):
             return None
         return pid if str(self.folder).encode() in command else None
+
+    @property
+    def pid(self) -> int | None:
+        """QEMU's process, or None when the machine is off."""
+        return self._process("pid")
 
     @property
     def kernel(self) -> Path:
@@ -339,13 +344,16 @@ class Machine:
         control = self.folder / "tpm.sock"
         # Ends with QEMU's connection, and starts with the same state when the machine does.
         command = ["swtpm", "socket", "--tpm2", "--daemon", "--terminate", "--tpmstate", f"dir={state}"]
+        command += ["--pid", f"file={self.folder / 'tpm.pid'}"]
         run([*command, "--ctrl", f"type=unixio,path={control}", "--flags", "not-need-init,startup-clear"])
 
     def cut(self) -> None:
         """Cuts the power: whatever the guest had not written to its disks is lost."""
-        if (pid := self.pid) is not None:
-            os.kill(pid, signal.SIGKILL)
-            while self.pid is not None:
+        # The TPM ends with QEMU, but a moment later, and another cannot have its state before.
+        for file, ending in (("pid", signal.SIGKILL), ("tpm.pid", signal.SIGTERM)):
+            while (pid := self._process(file)) is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, ending)
                 time.sleep(0.05)
         # Nobody says good-bye to an open connection of a machine that is off.
         control = Path(f"{CONTROL}{self.address}").expanduser()
