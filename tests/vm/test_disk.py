@@ -178,10 +178,10 @@ def test_a_foreign_disk_is_destroyed_only_by_its_host_and_name(world: World) -> 
 def test_a_power_cut_in_the_middle_of_formatting_is_mended_by_the_next_run(world: World) -> None:
     command = world.command("molecule/disk/converge.yml")
     with subprocess.Popen(command, cwd=CHECKOUT, env=world.environment, stdout=subprocess.DEVNULL) as running:
-        # The label is in the header, at a fixed place, from the moment that there is a header.
+        # The label of the header's second copy is at a fixed place, and is written when the first is complete.
         with world.machine.disk("data").open("rb", buffering=0) as disk:
             while running.poll() is None:
-                disk.seek(24)
+                disk.seek(16 * 2**10 + 24)
                 if disk.read(13) == b"pryv_data_new":
                     break
                 time.sleep(0.02)
