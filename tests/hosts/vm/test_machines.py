@@ -37,7 +37,7 @@ def test_containers_ended_before_the_disk_was_locked(machine: Host) -> None:
     journal = machine.check_output("journalctl --boot -1 --no-pager --output cat --identifier systemd").splitlines()
     ended = [number for number, line in enumerate(journal) if re.match(r"docker-\w+\.scope: Deactivated", line)]
     assert len(ended) >= len(machine.check_output("docker ps --quiet").split())
-    locked = journal.index(next(line for line in journal if line.startswith("Unmounted srv-pryv.mount")))
+    locked = next(number for number, line in enumerate(journal) if line.startswith("Unmounted srv-pryv.mount"))
     assert max(ended) < locked
 
 
