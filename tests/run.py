@@ -45,6 +45,9 @@ ON_REQUEST = frozenset({"disk"})
 #: Longer than any step takes; a step that hangs shall not keep the others from running.
 STEP_SECONDS = 60 * 60
 
+#: How much of what went wrong is said again at the end, in lines and characters a line.
+REASONS, REASON_LENGTH = 8, 400
+
 
 @dataclass(frozen=True)
 class Step:
@@ -122,6 +125,15 @@ def count(items: Path) -> Result:
     return Result(totals["tests"] - failed - totals["skipped"], failed)
 
 
+def reasons(output: str) -> list[str]:
+    """The lines of a step's output in which Ansible and pytest say what failed, the first of them, cut short.
+
+    They are said again at the end of a run, hours of output after they were printed.
+    """
+    found = re.findall(r"^(?:fatal: |failed: |\[ERROR\]|FAILED |ERROR ).*", output, re.MULTILINE)
+    return [line[:REASON_LENGTH] for line in found[:REASONS]]
+
+
 def run(step: Step) -> Result:
     """Runs a step, says how it went, and returns its count."""
     items, log = RESULTS / f"{step.name}.xml", RESULTS / f"{step.name}.log"
@@ -183,8 +195,13 @@ def main() -> int:
         for row in pool.map(lambda row: {step.name: run(step) for step in row}, rows):
             results |= row
     bad = [name for name, result in results.items() if result.failed]
-    if bad:
-        print(f"failed: {', '.join(bad)}; their output is in {RESULTS.relative_to(CHECKOUT)}")
+    for name in bad:
+        log = RESULTS / f"{name}.log"
+        print(
+            f"failed: {name}; its output is in {log.relative_to(CHECKOUT)}",
+            *reasons(log.read_text(errors="replace")),
+            sep="\n  ",
+        )
     passed, failed = (sum(getattr(result, kind) for result in results.values()) for kind in ("passed", "failed"))
     print(f"took {time.monotonic() - start:.0f} s")
     print(f"{passed} passed, {failed} failed")

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ TEMPLATE_SUFFIX = ".j2"
 END_MARK = "\0"
 MANAGED = "Made by Ansible; what is changed here is lost."
 INTERNAL = {"confirm", "name", "payload"}
+#: Seconds between attempts to confirm. Few, because SSH servers shut out whom they refuse again and again.
+CONFIRMATION_PAUSES = (1, 3)
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -52,21 +55,34 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         arguments["payload"] = base64.b64encode(zlib.compress(content.encode())).decode()
         result.update(self._execute_module(module_name="config_tree", module_args=arguments, task_vars=task_vars))
         if result.get("unconfirmed") and not result.get("failed"):
-            # Only a connection made after the change proves that the next one will be possible, too.
-            self._connection.reset()
-            try:
-                confirmation = self._execute_module(
-                    module_name="config_tree", module_args={**arguments, "confirm": True}, task_vars=task_vars
-                )
-            except AnsibleConnectionFailure as error:
-                raise AnsibleConnectionFailure(
-                    f"No new connection since {', '.join(result['changed_paths'])} changed; within "
-                    f"{arguments['confirm_within']} seconds the host puts the old files back: {error.message}"
-                ) from error
+            confirmation = self._confirm(arguments, result["changed_paths"], task_vars)
             if confirmation.get("failed"):
                 return {**result, **confirmation}
             result["unconfirmed"] = False
         return result
+
+    def _confirm(
+        self, arguments: dict[str, Any], changed: list[str], task_vars: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """Confirm the changes through a new connection, and return what the module says.
+
+        Only a connection made after the change proves that the next one will be possible, too. An SSH server that reads
+        its configuration again refuses connections for a moment, up to a second on a busy host; hence the retries.
+        """
+        confirm = {**arguments, "confirm": True}
+        pauses = iter(CONFIRMATION_PAUSES)
+        while True:
+            self._connection.reset()
+            try:
+                return dict(self._execute_module(module_name="config_tree", module_args=confirm, task_vars=task_vars))
+            except AnsibleConnectionFailure as error:
+                pause = next(pauses, None)
+                if pause is None:
+                    raise AnsibleConnectionFailure(
+                        f"No new connection since {', '.join(changed)} changed; within "
+                        f"{arguments['confirm_within']} seconds the host puts the old files back: {error.message}"
+                    ) from error
+            time.sleep(pause)
 
 
 class Renderer:

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
@@ -112,6 +112,48 @@ def test_a_folder_of_the_operators_takes_the_place_of_the_trees(tmp_path: Path) 
     }
     with pytest.raises(AnsibleActionFail, match="typo, for '/etc/mail', is not a folder"):
         render(tree, graft={"/etc/mail": tmp_path / "typo"})
+
+
+class Connections:
+    """An action's ways to a host that refuses the first connections."""
+
+    def __init__(self, refused: int) -> None:
+        self.refused, self.made = refused, 0
+
+    def reset(self) -> None:
+        self.made += 1
+
+    def execute(self, **call: Any) -> dict[str, Any]:
+        assert call["module_args"]["confirm"]
+        if self.made <= self.refused:
+            raise AnsibleConnectionFailure("Connection refused")
+        return {"changed": False}
+
+    def confirm(self) -> dict[str, Any]:
+        action = SimpleNamespace(_connection=self, _execute_module=self.execute)
+        answer: dict[str, Any] = plugin.ActionModule._confirm(action, {"confirm_within": 60}, ["/etc/a"], None)
+        return answer
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Pauses that are not made."""
+    pauses: list[float] = []
+    monkeypatch.setattr(plugin.time, "sleep", pauses.append)
+    return pauses
+
+
+def test_a_server_that_reads_its_configuration_anew_is_given_time(impatient: list[float]) -> None:
+    host = Connections(refused=2)
+    assert host.confirm() == {"changed": False}
+    assert host.made == 3
+    assert impatient == [1, 3]
+
+
+def test_a_change_that_shuts_out_is_told_and_not_confirmed(impatient: list[float]) -> None:
+    with pytest.raises(AnsibleConnectionFailure, match=r"since /etc/a changed; within 60 seconds.*back: .*refused"):
+        Connections(refused=9).confirm()
+    assert len(impatient) == 2
 
 
 def digest_of(tree: Path, **variables: Any) -> str:
