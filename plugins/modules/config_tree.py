@@ -681,6 +681,11 @@ class Provision:
         """Whether changes wait for their confirmation."""
         return Path(self.script).exists()
 
+    @property
+    def armed(self) -> bool:
+        """Whether the changes will undo themselves, or are just doing it."""
+        return run(self.module, f"systemctl --quiet is-active {self.unit}.timer {self.unit}.service")[0] == 0
+
     def arm(self, changes: list[Change], rules: list[Rule], commands: list[str], marker: str, seconds: int) -> None:
         """Keep the old files and start the timer, before anything is replaced.
 
@@ -724,8 +729,9 @@ class Provision:
         code, output = run(self.module, f"systemctl stop {self.unit}.timer")
         if not self.pending:
             raise TreeError("the changes were not confirmed in time, and the old files are back")
-        if code != 0:
-            raise TreeError(f"the timer that undoes the changes cannot be stopped: {output.strip()}")
+        # A timer that is not there, after a reboot, cannot be stopped and need not.
+        if self.armed:
+            raise TreeError(f"the timer that undoes the changes cannot be stopped: {output.strip() or code}")
         self.forget()
 
     def forget(self) -> None:
@@ -832,6 +838,9 @@ def make(module: AnsibleModule) -> dict[str, t.Any]:
         provision.confirm()
         marker.remove()
         return {"changed": True}
+    # The host was started anew before the changes were confirmed. This connection, made after it, confirms them.
+    if provision.pending and not provision.armed and not module.check_mode:
+        provision.forget()
     tree = Tree(files, parameters["owns"], parameters["attributes"], module.check_mode, set(marker.temporaries))
     tree.compare()
     paths = [change.path for change in tree.changes]

@@ -69,6 +69,8 @@ def routes(platform: Platform) -> Iterator[Route]:
                 ("POST", "/series/batch", "hfs", "/series/batch"),
                 ("GET", "/previews/events/abc?w=5", "preview", "/events/abc"),
                 ("POST", "/auth/login", "mfa", "/login"),
+                ("POST", "/auth/login/", "mfa", "/login"),
+                ("POST", "/AUTH/%6Cogin", "mfa", "/login"),
                 ("POST", "/mfa/activate", "mfa", "/mfa/activate"),
             ):
                 yield Route(core, name, method, path, service, core, arrives)
@@ -124,8 +126,17 @@ def test_requests_arrive_where_they_belong_with_their_host_name_and_address(plat
 
 def test_users_are_created_by_the_registry_alone(platform: Platform) -> None:
     for core in platform.hosts("core"):
-        answer = platform.ask(core, f"{core}.{platform.domain}", "/register/create-user", "POST")
-        assert (answer.status, answer.process) == (403, "")
+        for path in ("/register/create-user", "/Register/create-user/", "//register//create-user", "/%72egister/create-user"):
+            answer = platform.ask(core, f"{core}.{platform.domain}", path, "POST")
+            assert (answer.status, answer.process) == (403, ""), path
+
+
+def test_no_path_leads_past_the_second_factor(platform: Platform) -> None:
+    for core in platform.hosts("core"):
+        for name in (f"{core}.{platform.domain}", f"{USER}.{platform.domain}"):
+            for path in (f"/{USER}/auth/login", f"/{USER}/Auth/login/", f"//{USER}//auth/login"):
+                answer = platform.ask(core, name, path, "POST")
+                assert (answer.status, answer.process) == (404, ""), (name, path)
 
 
 # --- Uploads ---------------------------------------------------------------------------------------------------------

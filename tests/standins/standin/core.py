@@ -98,6 +98,11 @@ def _unknown(what: str) -> Response:
     return _error(404, "unknown-resource", f"Unknown {what}")
 
 
+def _route(path: str) -> str:
+    """What the real program takes a path for: Express tells neither case nor a slash at the end apart."""
+    return path.rstrip("/").lower()
+
+
 def _token_of(request: Request) -> str:
     return request.headers.get("authorization") or request.query.get("auth", "")
 
@@ -187,13 +192,15 @@ class Core:
             path = f"/{rest}"
         elif path == "/":
             return Response(200, {"meta": _meta(), "cheersFrom": "Pryv API", "learnMoreAt": "https://pryv.github.io/"})
+        elif path.startswith(f"/{name}/"):
+            path = path.removeprefix(f"/{name}")
         user = self._users.get(name) if username(name) == name else None
         if user is None:
             return _unknown(f'user "{name}"')
         return self._answer_user(request, path, user)
 
     def _answer_system(self, request: Request) -> Response | None:
-        if request.path == "/register/create-user" and request.method == "POST":
+        if _route(request.path) == "/register/create-user" and request.method == "POST":
             return self._create(request)  # the real program asks for no key here
         if not request.path.startswith("/system/"):
             return None
@@ -208,7 +215,7 @@ class Core:
     def _answer_user(self, request: Request, path: str, user: dict[str, Any]) -> Response:
         if re.fullmatch(r"/service/infos?", path):
             return Response(200, {**self._service, "meta": _meta()})
-        if (request.method, path) == ("POST", "/auth/login"):
+        if (request.method, _route(path)) == ("POST", "/auth/login"):
             body = request.json
             if not all(key in body for key in ("username", "password", "appId")):
                 return _error(
