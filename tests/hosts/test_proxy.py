@@ -126,7 +126,12 @@ def test_requests_arrive_where_they_belong_with_their_host_name_and_address(plat
 
 def test_users_are_created_by_the_registry_alone(platform: Platform) -> None:
     for core in platform.hosts("core"):
-        for path in ("/register/create-user", "/Register/create-user/", "//register//create-user", "/%72egister/create-user"):
+        for path in (
+            "/register/create-user",
+            "/Register/create-user/",
+            "//register//create-user",
+            "/%72egister/create-user",
+        ):
             answer = platform.ask(core, f"{core}.{platform.domain}", path, "POST")
             assert (answer.status, answer.process) == (403, ""), path
 

@@ -557,3 +557,69 @@ def test_a_disk_error_leaves_no_temporary_file(host: Host) -> None:
 def test_the_module_alone_says_what_is_missing(host: Host) -> None:
     host.options = {"payload": ""}
     assert "action plugin" in host.run()["msg"]
+
+
+# -- changes that undo themselves -------------------------------------------------------------------------------------
+
+
+def timers_of(host: Host) -> Callable[[], None]:
+    """Stand-ins for what systemd does for a change that must be confirmed; the host's file `timer` is the timer."""
+    timer, really = host.path("timer"), config_tree.run
+
+    def run(module: Any, command: str) -> tuple[int, str]:
+        if command.startswith("systemd-run "):
+            timer.touch()
+            return 0, ""
+        if command.startswith("systemctl --quiet is-active"):
+            return (0 if timer.exists() else 3), ""
+        if command.startswith("systemctl stop"):
+            was_there = timer.exists()
+            timer.unlink(missing_ok=True)
+            return (0, "") if was_there else (5, "Unit not loaded.")
+        code, output = really(module, command)
+        return int(code), str(output)
+
+    return lambda: setattr(config_tree, "run", run)
+
+
+@pytest.fixture
+def careful(host: Host) -> Host:
+    """A host whose first change waits for its confirmation."""
+    host.files, host.options = {"etc/a": "1"}, {"confirm_within": 60}
+    assert host.run(sabotage=timers_of(host))["unconfirmed"]
+    assert host.path("timer").exists()
+    return host
+
+
+def confirm(host: Host) -> dict[str, Any]:
+    """What a new connection does."""
+    host.options["confirm"] = True
+    result = host.run(sabotage=timers_of(host))
+    host.options["confirm"] = False
+    return result
+
+
+def test_confirmed_changes_stay(careful: Host) -> None:
+    assert "failed" not in confirm(careful)
+    assert not careful.path("timer").exists()
+    result = careful.run(sabotage=timers_of(careful))
+    assert (result["changed"], result["unconfirmed"]) == (False, False)
+
+
+def test_changes_that_were_undone_cannot_be_confirmed(careful: Host) -> None:
+    for left in careful.path("state").glob("*.undo*"):
+        left.unlink()
+    assert "the old files are back" in confirm(careful)["msg"]
+
+
+@pytest.mark.parametrize("before", ["the confirmation", "the next run"])
+def test_a_reboot_before_the_confirmation_takes_the_timer_and_nothing_else(careful: Host, before: str) -> None:
+    careful.path("timer").unlink()
+    if before == "the confirmation":
+        assert "failed" not in confirm(careful)
+    careful.files["etc/a"] = "2"
+    result = careful.run(sabotage=timers_of(careful))
+    assert result["unconfirmed"]
+    assert careful.path("timer").exists(), "the next change has nothing that undoes it"
+    assert "failed" not in confirm(careful)
+    assert careful.path("etc/a").read_text() == "2"

@@ -312,21 +312,37 @@ def test_rules_that_lock_out_undo_themselves(platform: Platform) -> None:
     assert platform.state()["co1"] == before
 
 
-def test_cores_are_added_while_another_is_used(platform: Platform) -> None:
-    """One that was missing before, the only one of its zone, and one that an operator adds by a line."""
+def add_cores(platform: Platform, used: Mapping[str, str], *arguments: str) -> None:
+    """Runs site.yml while cores are used, and sees that they neither miss a request nor start anything anew.
+
+    Args:
+        platform: The platform.
+        used: The cores, by the names that are asked for.
+        arguments: Of ansible-playbook.
+    """
+    before = {core: platform.running_since(core) for core in used.values()}
+    with platform.used({f"{name}.{DOMAIN}": platform.address(core) for name, core in used.items()}) as answers:
+        run = platform.provision(*arguments)
+    assert run.status == 0, run.recap
+    assert {name for name, _ in answers} == {f"{name}.{DOMAIN}" for name in used}
+    assert {answer for _, answer in answers} == {"200"}, answers
+    assert {core: platform.running_since(core) for core in before} == before
+
+
+def test_a_core_is_added_by_a_line_and_a_run_for_it_and_the_registry(platform: Platform) -> None:
     old = "co1: {ansible_host: 10.77.52.11}\n"
     platform.edit(old, f"{old}    co3: {{ansible_host: 10.77.52.13}}\n")
-    platform.hosts.up(limit=["co2", "co3"])
-    before, address = platform.running_since("co1"), platform.address("co1")
-    with platform.used({f"co1.{DOMAIN}": address, f"early-user.{DOMAIN}": address}) as answers:
-        run = platform.provision("--limit", "co2,co3,registry")
-    assert run.status == 0, run.recap
-    assert {name for name, _ in answers} == {f"co1.{DOMAIN}", f"early-user.{DOMAIN}"}
-    assert {answer for _, answer in answers} == {"200"}, answers
-    assert platform.running_since("co1") == before
+    platform.hosts.up(limit=["co3"])
+    add_cores(platform, {"co1": "co1", "early-user": "co1"}, "--limit", "co3,registry")
     assert platform.register("next-user", "switzerland") == "co3"
-    assert platform.register("american-user", "america") == "co2"
     assert platform.core_of("next-user") == platform.address("co3")
+
+
+def test_a_core_that_was_missing_is_added_by_a_run_for_all(platform: Platform) -> None:
+    """The only one of its zone."""
+    platform.hosts.up(limit=["co2"])
+    add_cores(platform, {"co1": "co1", "early-user": "co1", "co3": "co3", "next-user": "co3"})
+    assert platform.register("american-user", "america") == "co2"
 
 
 def test_nothing_is_left_to_do(platform: Platform) -> None:
@@ -337,12 +353,22 @@ def test_nothing_is_left_to_do(platform: Platform) -> None:
     assert changed == {"co1": 0, "co2": 0, "co3": 0, "reg1": 0}
 
 
+def await_mail(platform: Platform, sent: str) -> None:
+    """Waits until the mail service says that it has sent a mail."""
+    deadline = time.monotonic() + 10
+    while sent not in (said := platform.shell("reg1", "docker logs pryv-mail-mail-1 2>&1")):
+        assert time.monotonic() < deadline, said
+        time.sleep(0.2)
+
+
 def test_drained_core_keeps_its_users_and_takes_no_new_one(platform: Platform) -> None:
     # Now co3 would be chosen.
     user = {"username": "further-user", "password": "of no importance", "email": "further@user.test"}
     user |= {"appId": "changes", "language": "en", "invitationToken": "no-token"}
     answer = platform.client.request(platform.address("co1"), f"co1.{DOMAIN}", "POST", "/users", user)
     answer.expect(201, "registration")
+    # Which the core tells the mail service, over nginx.
+    await_mail(platform, "to further@user.test through smtp.pryv.test")
     before = platform.running_since("co3")
     platform.edit("co3: {ansible_host: 10.77.52.13}", "co3: {ansible_host: 10.77.52.13, accepts_users: false}")
     run = platform.provision("--limit", "registry")
@@ -366,6 +392,18 @@ def test_core_with_users_cannot_be_taken_out(platform: Platform) -> None:
     assert run.status == 2, run.recap
     assert "core co3 is not in the inventory, but the registry has 1 user" in " ".join(run.output.split())
     assert platform.state() == before
+
+
+def test_mail_service_goes_when_mail_is_sent_by_others(platform: Platform) -> None:
+    """Also when the run is killed after it has removed the service's files."""
+    arguments, others = ("--limit", "reg1", "--tags", "mail"), {"pryv_mail_provider": "none"}
+    assert "pryv-mail" in platform.shell("reg1", "docker ps --format '{{.Names}}'")
+    run = platform.provision(*arguments, variables=others, kill="mail : Configure the mail service", after=0.5)
+    assert run.status == -signal.SIGKILL
+    assert platform.provision(*arguments, variables=others).status == 0
+    assert "pryv-mail" not in platform.shell("reg1", "docker ps --all --format '{{.Names}}'")
+    assert platform.provision(*arguments).status == 0
+    assert "pryv-mail" in platform.shell("reg1", "docker ps --format '{{.Names}}'")
 
 
 def found_in(text: str, values: Mapping[str, str]) -> list[str]:
