@@ -27,6 +27,31 @@ OLDEST_PYTHON = [3, 10]
 # What an installation of packages and images takes of the OS disk, in units of 10^9 bytes.
 LEAST_FREE_GB = 3
 
+# Ports by role, and where they are wanted: nginx's everywhere or outside, on addresses that others reach; those of
+# containers inside, on 127.0.0.1. Of a range, which is as long as a core has processes, only the first port is certain.
+_HTTP = {("tcp", 443): "everywhere", ("tcp", 80): "everywhere"}
+PORTS: dict[str, dict[tuple[str, int], str]] = {
+    "web": {**_HTTP, ("tcp", 9081): "inside"},
+    "registry": {
+        **_HTTP,
+        ("udp", 53): "outside",
+        ("tcp", 6380): "outside",
+        ("tcp", 6379): "inside",
+        ("tcp", 9000): "inside",
+        ("udp", 5353): "inside",
+    },
+    "leader": {("tcp", 9025): "inside", ("tcp", 9080): "inside"},
+    "core": {
+        **_HTTP,
+        ("tcp", 3000): "inside",
+        ("tcp", 4000): "inside",
+        ("tcp", 7000): "inside",
+        ("tcp", 9100): "inside",
+    },
+}
+# Which processes of a platform that has been provisioned have its ports.
+OURS = {"everywhere": {"nginx"}, "outside": {"nginx"}, "inside": {"dockerd", "docker-proxy"}}
+
 
 def _problem(severity: str, where: str, problem: str, remedy: str) -> Problem:
     return {"severity": severity, "where": where, "problem": problem, "remedy": remedy}
@@ -253,7 +278,7 @@ def survey_problems(
                 )
             )
         else:
-            roles = topology["hosts"][host]["roles"]
+            roles = [*topology["hosts"][host]["roles"], *(["leader"] if host == topology["leader"] else [])]
             problems += _machine_problems(host, result["survey"], roles, clock_offset, now)
     return problems
 
@@ -294,17 +319,15 @@ def _machine_problems(
 
 
 def _port_problems(host: str, survey: Mapping[str, Any], roles: Sequence[str]) -> Iterable[Problem]:
-    """Yield services of others that listen where the platform will; addresses of loopback are not in the survey."""
-    wanted = set()
-    if {"web", "registry", "core"} & set(roles):
-        wanted |= {("tcp", 443), ("tcp", 80)}
-    if "registry" in roles:
-        wanted |= {("udp", 53), ("tcp", 6380)}
+    """Yield services of others that listen where the platform will."""
+    wanted = {port: where for role in roles for port, where in PORTS.get(role, {}).items()}
     others: dict[tuple[str, int], set[str]] = {}
     for listener in survey["listeners"]:
         port = (listener["protocol"], listener["port"])
-        ours = survey["managed"] and listener["process"] == "nginx"
-        if port in wanted and not ours and _is_outside(listener["address"], survey["addresses"]):
+        where = wanted.get(port)
+        if where is None or (survey["managed"] and listener["process"] in OURS[where]):
+            continue
+        if _is_in_the_way(listener["address"], where, survey["addresses"]):
             others.setdefault(port, set()).add(listener["process"])
     for (protocol, number), processes in sorted(others.items()):
         names = ", ".join(sorted(processes))
@@ -313,9 +336,14 @@ def _port_problems(host: str, survey: Mapping[str, Any], roles: Sequence[str]) -
         )
 
 
-def _is_outside(address: str, own: Sequence[str]) -> bool:
+def _is_in_the_way(address: str, where: str, own: Sequence[str]) -> bool:
+    """Tell whether a service that listens on an address leaves no place for one of ours on the same port."""
     found = ipaddress.ip_address(address)
-    return found.is_unspecified or found.version == 6 or address in own
+    if where == "everywhere" or found.is_unspecified:
+        return True
+    if where == "inside":
+        return address == "127.0.0.1"
+    return not found.is_loopback and (found.version == 6 or address in own)
 
 
 def delegation_problems(topology: Mapping[str, Any], answers: Sequence[str]) -> list[Problem]:

@@ -146,13 +146,12 @@ def processes_by_inode(wanted: t.Collection[str]) -> dict[str, str]:
 
 
 def listeners() -> list[dict[str, t.Any]]:
-    """Return the services that listen, except on loopback."""
+    """Return the services that listen."""
     sockets: list[tuple[dict[str, t.Any], str]] = []
     for name in ("tcp", "tcp6", "udp", "udp6"):
         file = Path("/proc/net", name)
         if file.exists():
             sockets += listening(file.read_text(), name[:3])
-    sockets = [found for found in sockets if not ipaddress.ip_address(found[0]["address"]).is_loopback]
     names = processes_by_inode({inode for _, inode in sockets})
     unique = {tuple(socket.items()): {**socket, "process": names.get(inode, "?")} for socket, inode in sockets}
     return list(unique.values())

@@ -1,5 +1,6 @@
 """What preflight finds wrong, and what it lets pass."""
 
+import re
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -160,9 +161,11 @@ def test_files_on_the_controller() -> None:
 PLATFORM: dict[str, Any] = {
     "domain": "pryv.example.com",
     "environment": "production",
+    "leader": "reg1",
     "hosts": {
         "web1": {"roles": ["web"], "ansible_host": "192.0.2.31"},
         "reg1": {"roles": ["registry"], "ansible_host": "192.0.2.21"},
+        "reg2": {"roles": ["registry"], "ansible_host": "192.0.2.22"},
         "co1": {"roles": ["core"], "ansible_host": "192.0.2.11"},
         "mon1": {"roles": ["monitoring"], "ansible_host": "192.0.2.41"},
     },
@@ -233,6 +236,17 @@ def test_a_slow_answer_is_no_wrong_clock() -> None:
         ("reg1", [listener("udp", 53, process="named")], ["named listens on udp/53"]),
         ("reg1", [listener("udp", 53, "192.0.2.21", "dnsmasq")], ["dnsmasq listens on udp/53"]),
         ("reg1", [listener("udp", 53, "172.17.0.1", "dnsmasq")], []),
+        ("reg1", [listener("udp", 53, "127.0.0.53", "systemd-resolve"), listener("udp", 53, "::1", "unbound")], []),
+        ("reg1", [listener("tcp", 6379, "127.0.0.1", "redis-server")], ["redis-server listens on tcp/6379"]),
+        ("reg1", [listener("tcp", 6379, "::1", "redis-server")], []),
+        ("reg1", [listener("udp", 5353, process="avahi-daemon")], ["avahi-daemon listens on udp/5353"]),
+        ("reg1", [listener("tcp", 9080, "127.0.0.1")], ["apache2 listens on tcp/9080"]),
+        ("reg2", [listener("tcp", 9080, "127.0.0.1")], []),
+        ("co1", [listener("tcp", 443, "127.0.0.1")], ["apache2 listens on tcp/443"]),
+        ("co1", [listener("tcp", 3000, "127.0.0.1", "grafana")], ["grafana listens on tcp/3000"]),
+        ("co1", [listener("tcp", 9100, "::", "node_exporter")], ["node_exporter listens on tcp/9100"]),
+        ("co1", [listener("tcp", 9100, "192.0.2.21", "node_exporter")], []),
+        ("co1", [listener("tcp", 9000, "127.0.0.1", "php-fpm")], []),
         ("co1", [listener("udp", 53, process="named")], []),
         ("mon1", [listener("tcp", 443)], []),
         ("co1", [listener("tcp", 443), listener("tcp", 443, "::", "nginx")], ["apache2, nginx listens on tcp/443"]),
@@ -242,11 +256,32 @@ def test_ports_that_others_have_taken(host: str, listeners: list[dict[str, Any]]
     assert found(host, listeners=listeners) == [f"error {host}: {text}" for text in expected]
 
 
+def test_ports_are_those_that_the_compose_files_publish() -> None:
+    def published(role: str) -> set[tuple[str, int]]:
+        text = (ROOT / f"roles/{role}/templates/root/etc/pryv/{role}/compose.yml.j2").read_text()
+        found = re.findall(r"""127\.0\.0\.1:(\d+)[^\n"]*?(/udp)?["\n]""", text)
+        return {("udp" if protocol else "tcp", int(port)) for port, protocol in found}
+
+    def inside(role: str) -> set[tuple[str, int]]:
+        return {port for port, where in preflight.PORTS[role].items() if where == "inside"}
+
+    assert published("web") == inside("web")
+    assert published("core") == inside("core")
+    assert published("registry") | published("mail") == inside("registry") | inside("leader")
+
+
 def test_our_own_nginx_may_listen_where_we_have_been() -> None:
     ours = [listener("tcp", 443, process="nginx"), listener("udp", 53, process="nginx")]
     assert found("reg1", managed=True, listeners=ours) == []
     assert len(found("reg1", managed=False, listeners=ours)) == 2
     assert found("reg1", managed=True, listeners=[listener("tcp", 443)]) == ["error reg1: apache2 listens on tcp/443"]
+
+
+def test_our_own_containers_may_publish_where_we_have_been() -> None:
+    ours = [listener("tcp", 6379, "127.0.0.1", "dockerd"), listener("udp", 5353, "127.0.0.1", "docker-proxy")]
+    assert found("reg1", managed=True, listeners=ours) == []
+    assert len(found("reg1", managed=False, listeners=ours)) == 2
+    assert len(found("reg1", managed=True, listeners=[listener("tcp", 443, process="docker-proxy")])) == 1
 
 
 def test_hosts_that_do_not_answer_or_cannot_be_surveyed() -> None:
@@ -274,7 +309,7 @@ def test_delegation() -> None:
 
 
 def test_disks_of_a_production_platform() -> None:
-    hostvars = HostVars(web1={}, reg1={"data_disk_device": "/dev/disk/by-id/r"}, co1={}, mon1={})
+    hostvars = HostVars(web1={}, reg1={"data_disk_device": "/dev/disk/by-id/r"}, reg2={}, co1={}, mon1={})
     assert lines(preflight.disk_problems(hostvars, PLATFORM)) == [
         "error data_disk_recovery_keys.reg1: is missing",
         "error co1: data_disk_device: is not set, and this is production",
