@@ -1,6 +1,9 @@
 """What preflight finds wrong, and what it lets pass."""
 
+import os
 import re
+import subprocess
+import sys
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -319,6 +322,54 @@ def test_disks_of_a_production_platform() -> None:
     hostvars["reg1"]["data_disk_recovery_keys"] = {"reg1@2": "secret"}
     assert len(preflight.disk_problems(hostvars, PLATFORM)) == 1
     assert preflight.disk_problems(hostvars, PLATFORM | {"environment": "development"}) == []
+
+
+# -- the inventory to copy -------------------------------------------------------------------------------------
+
+TO_FILL_IN = """
+administrators[0].keys[0]
+administrators[0].name
+ansible_host
+ansible_user
+certificate_bundle_file
+certificate_private_key_file
+co1: data_disk_device
+privacy_zones.ch.read.attachments_per_second
+privacy_zones.ch.read.data_points_per_day
+privacy_zones.ch.read.mb_per_day
+privacy_zones.ch.read.points_per_request
+privacy_zones.ch.read.previews_per_second
+privacy_zones.ch.read.requests_per_second
+privacy_zones.ch.users
+privacy_zones.ch.write.attachments_mb_per_second
+privacy_zones.ch.write.data_points_per_day
+privacy_zones.ch.write.mb_per_day
+privacy_zones.ch.write.requests_per_second
+privacy_zones.ch.write.retention_years
+pryv_admin_networks[0]
+pryv_domain
+pryv_name
+pryv_support_url
+pryv_terms_url
+reg1, reg2: private_address
+"""
+
+
+def test_all_that_a_copied_inventory_leaves_to_fill_in_is_named_and_no_host_touched() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "playbooks/preflight.yml", "-i", "inventories/prod"],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    _, _, after = done.stdout.partition("- is still CHANGE_ME:\n")
+    named, _, _ = after.partition("->")
+    assert sorted(line.strip() for line in named.strip().splitlines()) == TO_FILL_IN.strip().splitlines()
+    assert "The hosts were not asked" in done.stdout
+    assert "No host has been touched." in done.stdout
 
 
 # -- the report ------------------------------------------------------------------------------------------------
