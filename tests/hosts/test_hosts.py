@@ -115,11 +115,15 @@ def test_key_of_the_certificate_is_roots_alone(machine: Host) -> None:
 def test_secrets_are_for_their_readers_only(machine: Host, secrets: dict[str, str]) -> None:
     search = machine.run(
         "umask 077; patterns=$(mktemp); printf %%s %s >$patterns; "
-        "find /etc /srv/pryv /var/log /tmp /var/tmp /run -xdev -path /srv/pryv/docker -prune "
-        "-o -type f -perm /o+r -exec grep -lFf $patterns {} +; rm $patterns",
+        "search() { find /etc /srv/pryv /var/log /tmp /var/tmp /run -xdev -path /srv/pryv/docker -prune "
+        '-o -type f "$@" -exec grep -lFf $patterns {} +; }; '
+        "ls /etc/pryv; echo --; search ! -perm /o+r -path '/etc/pryv/*'; echo --; search -perm /o+r; rm $patterns",
         "\n".join(secrets.values()),
     )
-    assert search.stdout == ""
+    services, kept, readable = search.stdout.split("--\n")
+    # A core and a registry have secrets: a search that finds none of them has looked at nothing.
+    assert kept or not {"core", "registry"} & set(services.split()), search.stderr
+    assert readable == ""
 
 
 def test_secrets_are_not_in_the_process_list(machine: Host, secrets: dict[str, str]) -> None:
