@@ -123,6 +123,7 @@ report:
   elements: str
 """
 
+HTTP = 80
 HTTPS = 443
 # For a port to take a connection; a packet that got lost is sent again after one second.
 PORT_SECONDS = 2.0
@@ -503,8 +504,11 @@ class Platform:
                 raise CheckError("Strict-Transport-Security is missing or shorter than a year")
             if re.search(r"\d", headers.get("server", "")):
                 raise CheckError(f"Server tells a version: {headers['server']}")
-        with self.check(host, "HTTP only leads to HTTPS", tls):
-            self._expect_redirect(address, name)
+        with self.check(host, "HTTP only leads to HTTPS", "Run site.yml --tags firewall,nginx"):
+            if any((flow["target"], flow["port"]) == (host, HTTP) for flow in self.topology["flows"]):
+                self._expect_redirect(address, name)
+            elif self.client.is_open(address, HTTP):
+                raise CheckError("port 80 is open without pryv_http_redirect")
 
     def _expect_no_tls(self, address: str) -> None:
         try:
@@ -515,14 +519,12 @@ class Platform:
         raise CheckError("a certificate")
 
     def _expect_redirect(self, address: str, name: str) -> None:
-        if not self.client.is_open(address, 80):
-            return
-        with closing(http.client.HTTPConnection(address, 80, timeout=self.client.timeout)) as connection:
+        with closing(http.client.HTTPConnection(address, HTTP, timeout=self.client.timeout)) as connection:
             try:
                 connection.request("GET", "/", headers={"Host": name})
                 answer = connection.getresponse()
             except (OSError, http.client.HTTPException) as error:
-                raise CheckError(f"port 80 is open but gives no answer ({error})") from error
+                raise CheckError(f"port 80 gives no answer ({error})") from error
         target = answer.getheader("Location", "")
         if answer.status not in (301, 308) or not target.startswith("https://"):
             raise CheckError(f"port 80 answers {answer.status} {target}")

@@ -44,6 +44,7 @@ TOPOLOGY: dict[str, Any] = {
     "hostings": {"ch": {"co1": {"ip": "192.0.2.11"}, "co2": {"ip": "192.0.2.12"}}},
     "name_servers": [{"name": "dns1", "host": "reg1"}, {"name": "dns2", "host": "reg2"}],
     "names": {f"co1.{DOMAIN}": ["192.0.2.11"]},
+    "flows": [],
 }
 PARAMETERS = {
     "topology": TOPOLOGY,
@@ -448,7 +449,7 @@ def test_what_is_wrong_with_a_host_is_told(
     whole, trusted = certificate(tmp_path, days, names)
     with https(whole, headers, any_name) as port:
         monkeypatch.setattr(pc, "HTTPS", port)
-        monkeypatch.setattr(pc.Platform, "_expect_redirect", lambda *_: None)
+        monkeypatch.setattr(pc.Client, "is_open", lambda *_: False)  # port 80
         platform = platform_at("127.0.0.1", ca=trusted.read_text())
         platform._https("co1")
     found = failures(platform)
@@ -460,6 +461,41 @@ def test_what_is_wrong_with_a_host_is_told(
     assert found.keys() == expected.keys(), found
     for what, text in expected.items():
         assert text in found[what]
+
+
+def port_80(monkeypatch: pytest.MonkeyPatch, number: int, redirects: bool) -> str:
+    """What is found wrong with port 80.
+
+    Args:
+        monkeypatch: Pytest's.
+        number: The port that stands for it.
+        redirects: Whether the topology has it open.
+    """
+    monkeypatch.setattr(pc, "HTTP", number)
+    platform = platform_at("127.0.0.1")
+    platform.topology = {**platform.topology, "flows": [{"target": "co1", "port": number}] if redirects else []}
+    platform._https("co1")
+    return failures(platform).get("HTTP only leads to HTTPS", "")
+
+
+@pytest.mark.parametrize(
+    ("redirects", "answer", "expected"),
+    [
+        (True, f"HTTP/1.1 301 Moved\r\nLocation: https://co1.{DOMAIN}/\r\n\r\n", ""),
+        (True, "HTTP/1.1 200 OK\r\n\r\n", "port 80 answers 200 "),
+        (False, "", "port 80 is open without pryv_http_redirect"),
+    ],
+)
+def test_open_port_80(monkeypatch: pytest.MonkeyPatch, redirects: bool, answer: str, expected: str) -> None:
+    with listening(answer.encode()) as (port, _):
+        assert port_80(monkeypatch, port, redirects) == expected
+
+
+@pytest.mark.parametrize(("redirects", "expected"), [(True, "port 80 gives no answer"), (False, "")])
+def test_closed_port_80(monkeypatch: pytest.MonkeyPatch, redirects: bool, expected: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed = server.getsockname()[1]
+    assert port_80(monkeypatch, closed, redirects).partition(" (")[0] == expected
 
 
 def test_host_that_is_down_is_told_in_every_check(monkeypatch: pytest.MonkeyPatch) -> None:
