@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -172,14 +173,15 @@ def tls_checks(findings: Sequence[Mapping[str, str]]) -> Iterator[Check]:
     Args:
         findings: Its flat JSON.
     """
-    bad = {"LOW": "low", "MEDIUM": "medium", "HIGH": "high", "CRITICAL": "critical"}
+    # After a fatal error nothing more was looked at.
+    bad = {"LOW": "low", "MEDIUM": "medium", "HIGH": "high", "FATAL": "high", "CRITICAL": "critical"}
     for finding in findings:
         severity = finding["severity"]
         if severity == "OK":
             yield Check("tls", finding["id"], f"TLS: {finding['id']}", PASSED)
         elif severity in bad:
             yield Check("tls", finding["id"], f"TLS: {finding['id']}", FAILED, finding["finding"], "", bad[severity])
-        elif severity in {"WARN", "FATAL"}:
+        elif severity == "WARN":
             yield Check("tls", finding["id"], f"TLS: {finding['id']}", UNKNOWN, finding["finding"])
 
 
@@ -682,7 +684,8 @@ def host_report(
 
     Args:
         host: Its inventory name.
-        raw: What each scanner said: evidence, digests, openscap, lynis, ssh, ssh_policy, tls, nginx, ports.
+        raw: What each scanner said: evidence, digests, openscap, lynis, ssh, ssh_policy, tls, nginx, ports; and
+            left_out, the scans that nobody asked for.
         topology: The C(topology) fact.
         deviations: Accepted deviations.
         headers: Paths of header backups on the controller.
@@ -728,6 +731,7 @@ def host_report(
         "packages": system["packages"],
         "people": evidence["people"],
         "scores": scores,
+        "left_out": raw["left_out"],
         "openscap": {
             name: {**openscap_score(scan), "profile": scan["profile"], "version": scan["version"]}
             for name, scan in raw["openscap"].items()
@@ -742,8 +746,27 @@ def host_report(
 GRADES = ("A+", "A", "A-", "B", "C", "D", "E", "F", "T", "M")
 
 
-def bar_results(hosts: Iterable[Mapping[str, Any]], bars: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return how each bar is reached, by the worst host.
+def _behind(bar: Mapping[str, Any], value: Any) -> float:
+    """Return how far a value is behind a bar, 0 or less when it reaches it. What was not measured is the farthest."""
+    if value is None or value == "":
+        return math.inf
+    if "grade" in bar:
+        rank = GRADES.index(value) if value in GRADES else len(GRADES)
+        return rank - GRADES.index(bar["grade"])
+    return float(bar["least"] - value if "least" in bar else value - bar["most"])
+
+
+def _wanted(bar: Mapping[str, Any]) -> str:
+    """Say what a bar wants."""
+    if "grade" in bar:
+        return str(bar["grade"])
+    if "least" in bar:
+        return f"at least {bar['least']}{bar['unit']}"
+    return f"at most {bar['most']}{bar['unit']}" if bar["most"] else f"0{bar['unit']}"
+
+
+def bar_results(hosts: Collection[Mapping[str, Any]], bars: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return how each bar is reached, by the worst host. One whose scan was left out everywhere is not claimed.
 
     Args:
         hosts: What `host_report` returned.
@@ -751,21 +774,13 @@ def bar_results(hosts: Iterable[Mapping[str, Any]], bars: Sequence[Mapping[str, 
     """
     results = []
     for bar in bars:
-        values = {host["name"]: host["scores"].get(bar["score"]) for host in hosts}
-        known = {name: value for name, value in values.items() if value is not None and value != ""}
-        if "grade" in bar:
-            ranks = {name: GRADES.index(value) if value in GRADES else len(GRADES) for name, value in known.items()}
-            worst = max(ranks, key=lambda name: ranks[name], default=None)
-            reached = worst is not None and ranks[worst] <= GRADES.index(bar["grade"])
-            wanted = str(bar["grade"])
-        elif "least" in bar:
-            worst = min(known, key=lambda name: known[name], default=None)
-            reached = worst is not None and known[worst] >= bar["least"]
-            wanted = f"at least {bar['least']}{bar['unit']}"
-        else:
-            worst = max(known, key=lambda name: known[name], default=None)
-            reached = worst is not None and known[worst] <= bar["most"]
-            wanted = f"at most {bar['most']}{bar['unit']}" if bar["most"] else f"0{bar['unit']}"
+        values = {
+            host["name"]: host["scores"].get(bar["score"]) for host in hosts if bar["score"] not in host["left_out"]
+        }
+        if not values:
+            continue
+        behind = {name: _behind(bar, value) for name, value in values.items()}
+        worst = max(behind, key=lambda name: behind[name])
         results.append(
             {
                 "label": bar["label"],
@@ -773,10 +788,11 @@ def bar_results(hosts: Iterable[Mapping[str, Any]], bars: Sequence[Mapping[str, 
                 "unit": bar["unit"],
                 "values": values,
                 "worst": worst,
-                "value": known.get(worst) if worst else None,
-                "wanted": wanted,
-                "measured": bool(known),
-                "reached": reached,
+                "value": values[worst],
+                "wanted": _wanted(bar),
+                "measured": behind[worst] < math.inf,
+                "reached": behind[worst] <= 0,
+                "left_out": [host["name"] for host in hosts if host["name"] not in values],
             }
         )
     return results
@@ -861,13 +877,12 @@ def audit_summary(report: Mapping[str, Any]) -> list[str]:
         f"{counts[PASSED]} passed"
     ]
     for bar in report["bars"]:
-        if bar["measured"]:
-            word = "ok     " if bar["reached"] else "MISSED "
-            lines.append(
-                f"{word} {bar['label']}: {bar['value']}{bar['unit']} on {bar['worst']}, wanted {bar['wanted']}"
-            )
-        else:
-            lines.append(f"-       {bar['label']}: not measured")
+        word = "ok     " if bar["reached"] else "MISSED "
+        value = f"{bar['value']}{bar['unit']}" if bar["measured"] else "not measured"
+        lines.append(
+            f"{word} {bar['label']}: {value} on {bar['worst']}, wanted {bar['wanted']}"
+            + (f"; left out on {', '.join(bar['left_out'])}" if bar["left_out"] else "")
+        )
     lines += [f"MISSED  {host} was not audited" for host in report["not_audited"]]
     for finding in report["findings"]:
         if finding["status"] == FAILED:

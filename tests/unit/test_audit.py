@@ -192,6 +192,7 @@ RAW: dict[str, Any] = {
     "ssh_policy": POLICY,
     "tls": [finding for finding in TLS if finding["severity"] != "MEDIUM"],
     "nginx": [],
+    "left_out": [],
     "durations": {"ssh_audit": "0:00:01.330000", "tls": "0:02:03.500000"},
 }
 BARS: list[dict[str, Any]] = [
@@ -268,6 +269,7 @@ def test_an_accepted_finding_does_not_count_against_its_bar() -> None:
         ({"ssh": SSH}, "kex_ecdh-sha2-nistp256"),
         ({"ssh_policy": {**POLICY, "passed": False}}, "policy"),
         ({"tls": TLS}, "security_headers"),
+        ({"tls": [*RAW["tls"], {"id": "scanProblem", "severity": "FATAL", "finding": "x"}]}, "scanProblem"),
         ({"digests": ["aa", "ab"]}, "unchanged"),
         ({"nginx": [{"plugin": "ssrf", "summary": "SSRF", "severity": "HIGH", "config": "proxy_pass $x;"}]}, "ssrf"),
         (
@@ -302,11 +304,50 @@ def test_a_missed_bar_fails_the_audit() -> None:
         assert made["counts"]["failed"] == 0
 
 
+def bars(first: Any, second: Any, score: str = "lynis", left_out: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """Return how two hosts reach the role's bar for a score, with scans that are left out on the second."""
+    hosts = [
+        {"name": "co1", "scores": {score: first}, "left_out": []},
+        {"name": "co2", "scores": {score: second}, "left_out": left_out},
+    ]
+    wanted: dict[str, dict[str, Any]] = {
+        "lynis": {"least": 85},
+        "tls": {"grade": "A+"},
+        "ssh_failures": {"most": 0},
+    }
+    return audit.bar_results(hosts, [{"score": score, "label": score, "unit": "", **wanted[score]}])
+
+
 def test_the_worst_host_decides_a_bar() -> None:
     """A bar is for every host."""
-    hosts = [{"name": name, "scores": {"lynis": index}} for name, index in (("co1", 90), ("co2", 70))]
-    bar = audit.bar_results(hosts, [{"score": "lynis", "label": "Lynis", "unit": "", "least": 85}])[0]
+    (bar,) = bars(90, 70)
     assert (bar["worst"], bar["value"], bar["reached"]) == ("co2", 70, False)
+
+
+@pytest.mark.parametrize(("score", "good"), [("lynis", 93), ("tls", "A+"), ("ssh_failures", 0)])
+@pytest.mark.parametrize("missing", [None, ""])
+def test_a_host_that_was_not_measured_misses_the_bar(score: str, good: Any, missing: Any) -> None:
+    """However good the others are."""
+    assert bars(good, good, score)[0]["reached"]
+    for values in ((good, missing), (missing, good)):
+        (bar,) = bars(*values, score)
+        assert (bar["measured"], bar["reached"]) == (False, False)
+        assert bar["values"][bar["worst"]] == missing
+
+
+def test_a_bar_is_not_for_hosts_whose_scan_was_left_out() -> None:
+    """It is held against the others, and not claimed where there are none."""
+    (bar,) = bars(93, None, left_out=("lynis",))
+    assert (bar["worst"], bar["reached"], bar["left_out"]) == ("co1", True, ["co2"])
+    scores: dict[str, Any] = {"name": "co1", "scores": {}, "left_out": ["lynis"]}
+    assert audit.bar_results([scores], [{"score": "lynis", "label": "Lynis", "unit": "", "least": 85}]) == []
+
+
+def test_the_summary_names_the_host_that_was_not_measured() -> None:
+    """As a bar that is missed."""
+    made = report({"tls": []})
+    assert not made["passed"]
+    assert "MISSED  TLS: not measured on co1, wanted A+" in audit.audit_summary(made)
 
 
 def test_a_host_that_was_not_audited_fails_the_audit() -> None:
