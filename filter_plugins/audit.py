@@ -472,9 +472,8 @@ def _disk_checks(disk: Mapping[str, Any], needed: bool, backed_up: bool | None) 
         return
     weak = [cipher for cipher in luks["ciphers"] if cipher != "aes-xts-plain64"]
     short = [str(bits) for bits in luks["key_bits"] if bits < 512]
-    kdfs = [str(kdf) for kdf in luks["kdfs"] if kdf != "argon2id"]
-    # A slot of a TPM or of tang has a random key, for which pbkdf2 is right.
-    weak_kdfs = kdfs if len(kdfs) > len(luks["tokens"]) else []
+    # What opens the disk at boot is not among them: it has a random key, for which pbkdf2 is right.
+    weak_kdfs = [str(kdf) for kdf in luks["passphrase_kdfs"] if kdf != "argon2id"]
     yield Check("host", "luks", "The data lies on an encrypted disk", PASSED)
     yield judge("host", "luks_version", "LUKS 2", "" if luks["version"] == 2 else "LUKS 1", "renew the disk", "high")
     yield judge(

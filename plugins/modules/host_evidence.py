@@ -71,6 +71,8 @@ PACKAGES = (
     *("docker.io", "docker-ce", "containerd", "containerd.io", "docker-compose", "docker-compose-v2"),
     *("nginx", "openssl", "openssh-server", "systemd", "sudo", "cryptsetup-bin", "nftables", "apparmor", "auditd"),
 )
+#: Types of the tokens that name what opens a disk at boot: role data_disk's own, the TPM's and tang's.
+UNLOCKING = ("pryv-unlock", "systemd-tpm2", "clevis")
 
 
 class Host:
@@ -248,14 +250,17 @@ def disk(host: Host, directory: str) -> dict[str, t.Any]:
     device = re.search(r"^\s*device:\s*(\S+)", status, re.MULTILINE)
     if device:
         header = host.document("cryptsetup", "luksDump", "--dump-json-metadata", device[1]) or {}
+        slots, tokens = header.get("keyslots", {}), header.get("tokens", {}).values()
+        unlocking = {slot for token in tokens if token["type"] in UNLOCKING for slot in token["keyslots"]}
         found["luks"] = {
             "device": device[1],
             "uuid": (host.output("cryptsetup", "luksUUID", device[1]) or "").strip(),
             "version": 2 if header else 1,
             "ciphers": sorted({segment.get("encryption", "") for segment in header.get("segments", {}).values()}),
-            "key_bits": [8 * slot.get("key_size", 0) for slot in header.get("keyslots", {}).values()],
-            "kdfs": [slot.get("kdf", {}).get("type") for slot in header.get("keyslots", {}).values()],
-            "tokens": [token.get("type") for token in header.get("tokens", {}).values()],
+            "key_bits": [8 * slot.get("key_size", 0) for slot in slots.values()],
+            "passphrase_kdfs": [
+                slot.get("kdf", {}).get("type") for number, slot in slots.items() if number not in unlocking
+            ],
         }
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -239,6 +240,54 @@ def test_a_change_anywhere_below_a_folder_is_seen(tmp_path: Path) -> None:
         change()
         seen.add(b"".join(host_evidence.entries(tmp_path)))
     assert len(seen) == 6
+
+
+TPM = {"type": "systemd-tpm2", "keyslots": ["1"]}
+TANG = {"type": "clevis", "keyslots": ["1"]}
+NOTE = {"type": "pryv-unlock", "keyslots": ["1"], "method": "tpm2", "policy": "7"}
+KEYRING = {"type": "luks2-keyring", "keyslots": ["1"]}
+
+
+def disk(folder: Path, kdfs: list[str], tokens: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what is found of a LUKS2 disk with such slots and tokens."""
+    header = {
+        "keyslots": {str(number): {"key_size": 64, "kdf": {"type": kdf}} for number, kdf in enumerate(kdfs)},
+        "tokens": {str(number): token for number, token in enumerate(tokens)},
+        "segments": {"0": {"encryption": "aes-xts-plain64"}},
+    }
+    mount = {"source": "/dev/mapper/pryv_data", "target": str(folder), "fstype": "xfs"}
+    said = {
+        ("findmnt", "--json"): json.dumps({"filesystems": [mount]}),
+        ("cryptsetup", "status"): "/dev/mapper/pryv_data is active and is in use.\n  device:  /dev/vdb\n",
+        ("cryptsetup", "luksDump"): json.dumps(header),
+        ("cryptsetup", "luksUUID"): "6a0f8f7e-0000-4000-8000-000000000001\n",
+    }
+
+    def run(command: list[str], **_: Any) -> tuple[int, str, str]:
+        text = said.get((command[0], command[1]))
+        return (0, text, "") if text is not None else (1, "", "")
+
+    return host_evidence.disk(host_evidence.Host(run), str(folder))
+
+
+@pytest.mark.parametrize(
+    ("kdfs", "tokens", "passphrases"),
+    [
+        (["argon2id", "pbkdf2"], [TPM, NOTE], ["argon2id"]),
+        (["argon2id", "pbkdf2"], [TANG, NOTE], ["argon2id"]),
+        (["argon2id", "pbkdf2"], [NOTE], ["argon2id"]),
+        (["pbkdf2", "pbkdf2"], [TPM, NOTE], ["pbkdf2"]),
+        (["argon2id", "pbkdf2", "pbkdf2"], [TANG, NOTE], ["argon2id", "pbkdf2"]),
+        (["argon2id", "pbkdf2"], [KEYRING], ["argon2id", "pbkdf2"]),
+    ],
+)
+def test_passphrases_are_told_from_what_opens_a_disk_at_boot(
+    tmp_path: Path, kdfs: list[str], tokens: list[dict[str, Any]], passphrases: list[str]
+) -> None:
+    """By the slots that tokens name, of which a disk with a TPM or tang has two for one slot."""
+    found = disk(tmp_path, kdfs, tokens)["luks"]
+    assert found["passphrase_kdfs"] == passphrases
+    assert found["key_bits"] == [512] * len(kdfs)
 
 
 def test_containers_environments_are_left_out() -> None:
