@@ -490,7 +490,10 @@ def _disk_checks(disk: Mapping[str, Any], needed: bool, backed_up: bool | None) 
     if backed_up is not None:
         yield judge(
             *("host", "luks_header", "The disk's header is backed up on the controller"),
-            "" if backed_up else f"there is no copy of the header of {luks['uuid']}",
+            ""
+            if backed_up
+            else f"there is no copy of the header of {luks['uuid']} as it is now (epoch {luks['epoch']}); an older one "
+            "lacks its last change, and may open with a key that was removed since",
             "ansible-playbook site.yml --tags data_disk",
             "high",
         )
@@ -521,7 +524,8 @@ def host_checks(
         "high",
     )
     luks = disk["luks"]
-    backed_up = any(luks["uuid"] in path for path in headers) if luks else None
+    # As role data_disk names its copies: HOST-UUID-EPOCH.
+    backed_up = any(path.endswith(f"-{luks['uuid']}-{luks['epoch']:06d}.vault") for path in headers) if luks else None
     yield from _disk_checks(disk, core and production, backed_up)
     if not container:  # a container sees the swap and the clock of the machine that it runs on
         plain = [swap["name"] for swap in disk["swap"] if not swap["encrypted"]]

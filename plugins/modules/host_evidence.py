@@ -250,11 +250,14 @@ def disk(host: Host, directory: str) -> dict[str, t.Any]:
     device = re.search(r"^\s*device:\s*(\S+)", status, re.MULTILINE)
     if device:
         header = host.document("cryptsetup", "luksDump", "--dump-json-metadata", device[1]) or {}
+        dump = host.output("cryptsetup", "luksDump", device[1]) or ""
+        fields = dict(re.findall(r"^(UUID|Epoch):\s*(\S+)", dump, re.MULTILINE))
         slots, tokens = header.get("keyslots", {}), header.get("tokens", {}).values()
         unlocking = {slot for token in tokens if token["type"] in UNLOCKING for slot in token["keyslots"]}
         found["luks"] = {
             "device": device[1],
-            "uuid": (host.output("cryptsetup", "luksUUID", device[1]) or "").strip(),
+            "uuid": fields.get("UUID", ""),
+            "epoch": int(fields.get("Epoch", 0)),  # LUKS 1 has none
             "version": 2 if header else 1,
             "ciphers": sorted({segment.get("encryption", "") for segment in header.get("segments", {}).values()}),
             "key_bits": [8 * slot.get("key_size", 0) for slot in slots.values()],

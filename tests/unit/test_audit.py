@@ -97,6 +97,7 @@ EVIDENCE: dict[str, Any] = {
         "luks": {
             "device": "/dev/vdb",
             "uuid": "6a0f8f7e-0000-4000-8000-000000000001",
+            "epoch": 3,
             "version": 2,
             "ciphers": ["aes-xts-plain64"],
             "key_bits": [512, 512],
@@ -109,7 +110,7 @@ EVIDENCE: dict[str, Any] = {
     "firewall": {"input": "drop", "forward": "drop"},
     "nginx": "",
 }
-HEADERS = ["backups/luks/co1-6a0f8f7e-0000-4000-8000-000000000001-3.vault"]
+HEADERS = ["backups/luks/co1-6a0f8f7e-0000-4000-8000-000000000001-000003.vault"]
 SSH: dict[str, Any] = {
     "kex": [
         {"algorithm": "mlkem768x25519-sha256", "notes": {"info": ["default key exchange since OpenSSH 10.0"]}},
@@ -420,6 +421,9 @@ def test_a_rule_of_several_profiles_is_one_check_the_worse() -> None:
         ({"disk": {"luks": {**EVIDENCE["disk"]["luks"], "key_bits": [256]}}}, "luks_cipher"),
         ({"disk": {"luks": {**EVIDENCE["disk"]["luks"], "passphrase_kdfs": ["argon2id", "pbkdf2"]}}}, "luks_kdf"),
         ({"headers": []}, "luks_header"),
+        ({"headers": [HEADERS[0].replace("000003", "000002")]}, "luks_header"),
+        ({"headers": [HEADERS[0].replace("000003", "000013")]}, "luks_header"),
+        ({"headers": [HEADERS[0].replace("6a0f8f7e", "6a0f8f7f")]}, "luks_header"),
         ({"disk": {"swap": [{"name": "/dev/vda2", "encrypted": False}]}}, "swap"),
         ({"clock": {"synchronized": False}}, "clock"),
         ({"updates": {"security": ["openssl"]}}, "updates"),

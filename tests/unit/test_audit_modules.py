@@ -242,6 +242,14 @@ def test_a_change_anywhere_below_a_folder_is_seen(tmp_path: Path) -> None:
     assert len(seen) == 6
 
 
+LUKS_DUMP = """LUKS header information
+Version:       \t2
+Epoch:         \t7
+Metadata area: \t16384 [bytes]
+Keyslots area: \t16744448 [bytes]
+UUID:          \t6a0f8f7e-0000-4000-8000-000000000001
+Label:         \tpryv_data
+"""
 TPM = {"type": "systemd-tpm2", "keyslots": ["1"]}
 TANG = {"type": "clevis", "keyslots": ["1"]}
 NOTE = {"type": "pryv-unlock", "keyslots": ["1"], "method": "tpm2", "policy": "7"}
@@ -259,12 +267,12 @@ def disk(folder: Path, kdfs: list[str], tokens: list[dict[str, Any]]) -> dict[st
     said = {
         ("findmnt", "--json"): json.dumps({"filesystems": [mount]}),
         ("cryptsetup", "status"): "/dev/mapper/pryv_data is active and is in use.\n  device:  /dev/vdb\n",
-        ("cryptsetup", "luksDump"): json.dumps(header),
-        ("cryptsetup", "luksUUID"): "6a0f8f7e-0000-4000-8000-000000000001\n",
+        ("cryptsetup", "luksDump", "/dev/vdb"): LUKS_DUMP,
+        ("cryptsetup", "luksDump", "--dump-json-metadata"): json.dumps(header),
     }
 
     def run(command: list[str], **_: Any) -> tuple[int, str, str]:
-        text = said.get((command[0], command[1]))
+        text = next((text for start, text in said.items() if start == tuple(command[: len(start)])), None)
         return (0, text, "") if text is not None else (1, "", "")
 
     return host_evidence.disk(host_evidence.Host(run), str(folder))
@@ -288,6 +296,12 @@ def test_passphrases_are_told_from_what_opens_a_disk_at_boot(
     found = disk(tmp_path, kdfs, tokens)["luks"]
     assert found["passphrase_kdfs"] == passphrases
     assert found["key_bits"] == [512] * len(kdfs)
+
+
+def test_the_state_of_a_header_is_read(tmp_path: Path) -> None:
+    """By which its copies are named."""
+    found = disk(tmp_path, ["argon2id"], [])["luks"]
+    assert (found["uuid"], found["epoch"]) == ("6a0f8f7e-0000-4000-8000-000000000001", 7)
 
 
 def test_containers_environments_are_left_out() -> None:
