@@ -31,6 +31,8 @@ LISTS_HOURS = 48
 BACKUP_HOURS = 26
 #: Shortest time that a certificate must still be valid, in days.
 CERTIFICATE_DAYS = 14
+#: The opened data disk.
+DATA_DISK = "/dev/mapper/pryv_data"
 #: What Docker publishes may be reached over these addresses only.
 LOOPBACK = ("127.", "::1")
 
@@ -462,8 +464,20 @@ def docker_checks(docker: Mapping[str, Any] | None) -> Iterator[Check]:
 # --- our own -------------------------------------------------------------------------------------
 
 
-def _disk_checks(disk: Mapping[str, Any], needed: bool, backed_up: bool | None) -> Iterator[Check]:
+def _disk_checks(disk: Mapping[str, Any], *, configured: bool, needed: bool, backed_up: bool | None) -> Iterator[Check]:
     """Yield what is known about the disk with the data."""
+    if configured:
+        mounted = disk["source"] == DATA_DISK
+        yield judge(
+            "host",
+            "data_disk",
+            "The data disk is mounted",
+            "" if mounted else f"the data directory is on {disk['source']}: the disk is locked or missing",
+            "playbooks/unlock.yml; docs/operations/unlock.md",
+            "critical",
+        )
+        if not mounted:  # what lies there instead says nothing about the data
+            return
     luks = disk["luks"]
     if luks is None:
         title, found = "The data lies on an encrypted disk", f"{disk['mount_point']} is {disk['source']}, not encrypted"
@@ -500,13 +514,20 @@ def _disk_checks(disk: Mapping[str, Any], needed: bool, backed_up: bool | None) 
 
 
 def host_checks(
-    evidence: Mapping[str, Any], *, changed: bool, core: bool, production: bool, headers: Sequence[str]
+    evidence: Mapping[str, Any],
+    *,
+    changed: bool,
+    data_disk: bool,
+    core: bool,
+    production: bool,
+    headers: Sequence[str],
 ) -> Iterator[Check]:
     """Yield our own checks.
 
     Args:
         evidence: What module host_evidence said.
         changed: Whether /etc or the list of packages changed during the audit.
+        data_disk: Whether the host is configured to have a disk of its own for the data.
         core: Whether people's data lies there.
         production: Whether the platform is for production.
         headers: Paths of header backups on the controller.
@@ -526,7 +547,7 @@ def host_checks(
     luks = disk["luks"]
     # As role data_disk names its copies: HOST-UUID-EPOCH.
     backed_up = any(path.endswith(f"-{luks['uuid']}-{luks['epoch']:06d}.vault") for path in headers) if luks else None
-    yield from _disk_checks(disk, core and production, backed_up)
+    yield from _disk_checks(disk, configured=data_disk, needed=core and production, backed_up=backed_up)
     if not container:  # a container sees the swap and the clock of the machine that it runs on
         plain = [swap["name"] for swap in disk["swap"] if not swap["encrypted"]]
         yield judge(
@@ -688,7 +709,7 @@ def host_report(
     Args:
         host: Its inventory name.
         raw: What each scanner said: evidence, digests, openscap, lynis, ssh, ssh_policy, tls, nginx, ports; and
-            left_out, the scans that nobody asked for.
+            data_disk, whether one is configured, and left_out, the scans that nobody asked for.
         topology: The C(topology) fact.
         deviations: Accepted deviations.
         headers: Paths of header backups on the controller.
@@ -699,6 +720,7 @@ def host_report(
         *host_checks(
             evidence,
             changed=len(set(raw["digests"])) != 1,
+            data_disk=raw["data_disk"],
             core="core" in entry["roles"],
             production=topology["environment"] == "production",
             headers=headers,
