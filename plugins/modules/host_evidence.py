@@ -116,6 +116,12 @@ def text_of(path: str) -> str | None:
         return None
 
 
+def entries_of(path: str) -> list[str]:
+    """Return the lines of a file that say something; none when there is none."""
+    lines = [line.strip() for line in (text_of(path) or "").splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
 # --- what must stay as it is ---------------------------------------------------------------------
 
 
@@ -341,23 +347,29 @@ def certificate(host: Host, path: str) -> dict[str, t.Any] | None:
 
 
 def people() -> list[dict[str, t.Any]]:
-    """Return the accounts that somebody could log in to, and whether they may become root."""
+    """Return the accounts that somebody could log in to, how many keys open each, and whom role hardening lets be root.
+
+    Where that role names administrators, their keys are in its file, and those in homes open nothing.
+    """
     lines = [line.split(":") for line in (text_of("/etc/passwd") or "").splitlines()]
     groups = {
         name: set(members.split(","))
         for name, _, _, members in (line.split(":") for line in (text_of("/etc/group") or "").splitlines())
     }
     passwords = {line.split(":")[0]: line.split(":")[1] for line in (text_of("/etc/shadow") or "").splitlines()}
+    administrators = [line.split()[0] for line in entries_of("/etc/ssh/administrators")]
+    superusers = re.findall(r"^(\S+) ALL=", text_of("/etc/sudoers.d/pryv") or "", re.MULTILINE)
     found = []
     for name, _, _, _, _, home, shell in lines:
         if shell.endswith(("nologin", "false", "sync")):
             continue
-        keys = text_of(f"{home}/.ssh/authorized_keys") or ""
+        in_home = entries_of(f"{home}/.ssh/authorized_keys")
         found.append(
             {
                 "name": name,
                 "groups": sorted(group for group, members in groups.items() if name in members),
-                "keys": len([line for line in keys.splitlines() if line.strip() and not line.startswith("#")]),
+                "keys": administrators.count(name) if administrators else len(in_home),
+                "root": name in superusers,
                 "password": passwords.get(name, "")[:1] not in {"!", "*"},
             }
         )

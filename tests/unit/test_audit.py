@@ -106,7 +106,7 @@ EVIDENCE: dict[str, Any] = {
     },
     "docker": DOCKER,
     "certificate": {"days_left": 60, "not_after": "2027-01-23 12:00:00Z", "key_mode": "0400", "key_owner": "root"},
-    "people": [{"name": "alice", "groups": ["sudo"], "keys": 1, "password": False}],
+    "people": [{"name": "alice", "groups": ["pryv-admins"], "keys": 1, "root": True, "password": False}],
     "firewall": {"input": "drop", "forward": "drop"},
     "nginx": "",
 }
@@ -444,7 +444,7 @@ def test_a_rule_of_several_profiles_is_one_check_the_worse() -> None:
         ({"certificate": None}, "certificate"),
         ({"certificate": {"days_left": 13}}, "certificate"),
         ({"certificate": {"key_mode": "0644"}}, "certificate_key"),
-        ({"people": [{"name": "bob", "groups": [], "keys": 0, "password": True}]}, "passwords"),
+        ({"people": [{"name": "bob", "groups": [], "keys": 0, "root": False, "password": True}]}, "passwords"),
         ({"units": {"backups": {"b": {"result": "success", "age_hours": 27.0}}}}, "backup_b"),
         ({"units": {"backups": {"b": {"result": "exit-code", "age_hours": 1.0}}}}, "backup_b"),
         ({"units": {"backups": {"b": {"result": "success", "age_hours": None}}}}, "backup_b"),

@@ -304,6 +304,41 @@ def test_the_state_of_a_header_is_read(tmp_path: Path) -> None:
     assert (found["uuid"], found["epoch"]) == ("6a0f8f7e-0000-4000-8000-000000000001", 7)
 
 
+ACCOUNTS = {
+    "/etc/passwd": "root:x:0:0::/root:/bin/bash\nalice:x:1000:1000::/home/alice:/bin/bash\n"
+    "bob:x:1001:1001::/home/bob:/bin/bash\nnginx:x:33:33::/nonexistent:/usr/sbin/nologin\n",
+    "/etc/group": "sudo:x:27:bob\npryv-admins:x:998:alice,bob\n",
+    "/etc/shadow": "root:*:1::::::\nalice:!:1::::::\nbob:!:1::::::\n",
+    "/home/alice/.ssh/authorized_keys": "ssh-ed25519 AAAA left\n# ssh-rsa AAAA comment\nssh-ed25519 AAAB here\n",
+}
+ADMINISTRATORS = "# Keys of the administrators.\nalice ssh-ed25519 AAAC\nbob ssh-ed25519 AAAD\nbob ssh-rsa AAAE\n"
+SUDOERS = "# Written by Ansible\nDefaults use_pty\n\nalice ALL=(ALL:ALL) NOPASSWD: ALL\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "keys", "superusers"),
+    [
+        (
+            {"/etc/ssh/administrators": ADMINISTRATORS, "/etc/sudoers.d/pryv": SUDOERS},
+            {"root": 0, "alice": 1, "bob": 2},
+            ["alice"],
+        ),
+        ({}, {"root": 0, "alice": 2, "bob": 0}, []),
+        ({"/etc/ssh/administrators": "# Nobody.\n"}, {"root": 0, "alice": 2, "bob": 0}, []),
+    ],
+    ids=["hardened", "not hardened", "hardened without administrators"],
+)
+def test_who_can_log_in_is_told_by_what_sshd_and_sudo_read(
+    monkeypatch: pytest.MonkeyPatch, files: dict[str, str], keys: dict[str, int], superusers: list[str]
+) -> None:
+    """Keys in homes count where sshd looks there; being in a group does not make anybody root."""
+    monkeypatch.setattr(host_evidence, "text_of", {**ACCOUNTS, **files}.get)
+    found = host_evidence.people()
+    assert {person["name"]: person["keys"] for person in found} == keys
+    assert [person["name"] for person in found if person["root"]] == superusers
+    assert not any(person["password"] for person in found)
+
+
 def test_containers_environments_are_left_out() -> None:
     """They may hold secrets."""
     found = host_evidence.container(
