@@ -29,8 +29,6 @@ SCANNERS = {
 LISTS_HOURS = 48
 #: Oldest backup, in hours: one a day, and some time to run.
 BACKUP_HOURS = 26
-#: Shortest time that a certificate must still be valid, in days.
-CERTIFICATE_DAYS = 14
 #: The opened data disk.
 DATA_DISK = "/dev/mapper/pryv_data"
 #: What Docker publishes may be reached over these addresses only.
@@ -521,6 +519,7 @@ def host_checks(
     core: bool,
     production: bool,
     headers: Sequence[str],
+    certificate_days: int,
 ) -> Iterator[Check]:
     """Yield our own checks.
 
@@ -531,6 +530,7 @@ def host_checks(
         core: Whether people's data lies there.
         production: Whether the platform is for production.
         headers: Paths of header backups on the controller.
+        certificate_days: How many days the certificate must still be valid.
     """
     updates, clock, units, disk = (evidence[name] for name in ("updates", "clock", "units", "disk"))
     certificate, firewall, container = evidence["certificate"], evidence["firewall"], evidence["system"]["container"]
@@ -613,7 +613,7 @@ def host_checks(
         )
     else:
         days = certificate["days_left"]
-        short = f"it has {days} days left" if days < CERTIFICATE_DAYS else ""
+        short = f"it has {days} days left" if days < certificate_days else ""
         readable = (
             ""
             if (certificate["key_owner"], certificate["key_mode"]) == ("root", "0400")
@@ -703,6 +703,7 @@ def host_report(
     topology: Mapping[str, Any],
     deviations: Sequence[Mapping[str, str]],
     headers: Sequence[str],
+    certificate_days: int,
 ) -> tuple[dict[str, Any], list[Check]]:
     """Return what a host is and its scores, and its checks.
 
@@ -713,6 +714,7 @@ def host_report(
         topology: The C(topology) fact.
         deviations: Accepted deviations.
         headers: Paths of header backups on the controller.
+        certificate_days: How many days a certificate must still be valid.
     """
     evidence = raw["evidence"]
     entry = topology["hosts"][host]
@@ -724,6 +726,7 @@ def host_report(
             core="core" in entry["roles"],
             production=topology["environment"] == "production",
             headers=headers,
+            certificate_days=certificate_days,
         ),
         *port_checks(host, raw["ports"], topology["flows"]),
         *ssh_checks(raw["ssh"], raw["ssh_policy"]),
@@ -862,6 +865,7 @@ def audit_report(
     deviations: Sequence[Mapping[str, str]],
     bars: Sequence[Mapping[str, Any]],
     asked: Sequence[str],
+    certificate_days: int,
     headers: Sequence[str] = (),
     about: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -872,7 +876,12 @@ def audit_report(
     reports, checks = {}, {}
     for host, results in raw.items():
         reports[host], checks[host] = host_report(
-            host, results, topology=topology, deviations=deviations, headers=headers
+            host,
+            results,
+            topology=topology,
+            deviations=deviations,
+            headers=headers,
+            certificate_days=certificate_days,
         )
     findings = merge(checks)
     reached = bar_results(reports.values(), bars)

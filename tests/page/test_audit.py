@@ -44,6 +44,7 @@ def report(**raw: Any) -> dict[str, Any]:
         bars=samples.BARS,
         asked=["co1", "co2"],
         headers=samples.HEADERS,
+        certificate_days=14,
         about=ABOUT,
     )
 

@@ -219,6 +219,7 @@ def report(raw: dict[str, Any] | None = None, **given: Any) -> dict[str, Any]:
         "deviations": DEVIATIONS,
         "bars": BARS,
         "headers": HEADERS,
+        "certificate_days": 14,
         "asked": ["co1"],
         **given,
     }
@@ -233,6 +234,7 @@ def evidence(**changed: Any) -> dict[str, str]:
         "core": True,
         "production": True,
         "headers": HEADERS,
+        "certificate_days": 14,
     }
     own = {name: changed.pop(name) for name in tuple(changed) if name in arguments}
     found = {
@@ -443,6 +445,7 @@ def test_a_rule_of_several_profiles_is_one_check_the_worse() -> None:
         ({"firewall": {"forward": "accept"}}, "firewall"),
         ({"certificate": None}, "certificate"),
         ({"certificate": {"days_left": 13}}, "certificate"),
+        ({"certificate_days": 61}, "certificate"),
         ({"certificate": {"key_mode": "0644"}}, "certificate_key"),
         ({"people": [{"name": "bob", "groups": [], "keys": 0, "root": False, "password": True}]}, "passwords"),
         ({"units": {"backups": {"b": {"result": "success", "age_hours": 27.0}}}}, "backup_b"),
