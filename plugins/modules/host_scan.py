@@ -28,7 +28,7 @@ description:
 options:
   directory:
     description:
-      - Folder with the packages C(lynis.deb) and, when profiles are asked for, one with SCAP content.
+      - Folder with the packages that are asked for, Lynis and one with SCAP content.
       - It must be on a file system that lets programs run.
     type: path
     required: true
