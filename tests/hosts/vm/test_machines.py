@@ -27,18 +27,20 @@ def test_the_boot_unlocks_the_disk_before_docker_starts(machine: Host) -> None:
     assert unlocked <= mounted <= started(machine, "docker.service")
 
 
-def test_nothing_was_left_out_of_the_boot(machine: Host) -> None:
-    journal = machine.check_output("journalctl --boot --no-pager --identifier systemd")
-    assert "Reached target" in journal
-    assert "ordering cycle" not in journal
+def test_nothing_was_left_out_on_the_way_down_and_up(machine: Host) -> None:
+    for boot in ("-1", "0"):
+        journal = machine.check_output(f"journalctl --boot {boot} --no-pager --identifier systemd")
+        assert "Reached target" in journal
+        assert "ordering cycle" not in journal
 
 
 def test_containers_ended_before_the_disk_was_locked(machine: Host) -> None:
     journal = machine.check_output("journalctl --boot -1 --no-pager --output cat --identifier systemd").splitlines()
     ended = [number for number, line in enumerate(journal) if re.match(r"docker-\w+\.scope: Deactivated", line)]
     assert len(ended) >= len(machine.check_output("docker ps --quiet").split())
-    locked = next(number for number, line in enumerate(journal) if line.startswith("Unmounted srv-pryv.mount"))
-    assert max(ended) < locked
+    locked = [number for number, line in enumerate(journal) if line.startswith("Unmounted srv-pryv.mount")]
+    assert locked, [line for line in journal if "srv-pryv" in line or "ordering cycle" in line]
+    assert max(ended) < locked[0]
 
 
 def test_the_firewall_stands_before_the_network(machine: Host) -> None:
