@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,7 @@ def destroy_wanted(wanted: str, host: str, device: str) -> bool:
     named, separator, disk = wanted.partition(":")
     if not separator or not disk.startswith("/dev/"):
         raise AnsibleFilterError(
-            f"data_disk_destroy is {wanted!r}, and has to name one host and its disk, such as "
-            f"{host}:{device or '/dev/disk/by-id/…'}"
+            f"data_disk_destroy is {wanted!r}, and has to name one host and its disk, such as co1:/dev/disk/by-id/…"
         )
     if named == host and disk != device:
         raise AnsibleFilterError(
@@ -71,54 +70,66 @@ def destroy_wanted(wanted: str, host: str, device: str) -> bool:
     return named == host
 
 
-def disk_problems(settings: Mapping[str, Any], host: str) -> list[str]:
-    """What is wrong with a host's settings; nothing is asked from the host.
+def disk_problems(values: Mapping[str, Mapping[str, Any]], cores: Collection[str]) -> list[dict[str, str]]:
+    """What is wrong with the settings of hosts' disks; nothing is asked from the hosts, and no key is ever named.
 
     Args:
-        settings: The role's `device`, `unlock`, `tang_servers`, `tang_threshold`, `tpm2_pcrs`, `recovery_keys` and
-            `destroy`, the platform's `environment`, and the host's `groups`.
-        host: Its inventory name.
+        values: By host, the variables that its inventory sets.
+        cores: The cores, which must have such a disk in production.
 
     Returns:
-        One sentence per problem, with what would be right.
+        Mappings of severity, where, problem and remedy.
     """
-    device, problems = settings["device"], []
+    return [
+        {"severity": severity, "where": where, "problem": problem, "remedy": remedy}
+        for host, variables in values.items()
+        for severity, where, problem, remedy in _disk_problems(host, variables, host in cores)
+    ]
+
+
+def _disk_problems(host: str, variables: Mapping[str, Any], is_core: bool) -> Iterator[tuple[str, str, str, str]]:
+    """Yield severity, where, problem and remedy."""
+    device = str(variables.get("data_disk_device") or "")
+    where = f"{host}: data_disk_device"
     try:
-        destroy_wanted(settings["destroy"], host, device)
+        destroy_wanted(str(variables.get("data_disk_destroy") or ""), host, device)
     except AnsibleFilterError as error:
-        problems.append(str(error))
+        yield "error", host, str(error), "name the host and its disk, or leave data_disk_destroy out"
     if not device:
-        if settings["environment"] == "production" and "core" in settings["groups"]:
-            problems.append(
-                f"data_disk_device of {host} is not set, and a core of a production platform needs an encrypted disk: "
-                "set it to the disk's path in /dev/disk/by-id"
-            )
-        return problems
+        if is_core and variables.get("pryv_environment") == "production":
+            remedy = "name the empty disk that its data goes to, by its path in /dev/disk/by-id"
+            yield "error", where, "is not set, and this is production", remedy
+        return
     if not re.fullmatch(r"/dev/[\w./:+@=-]+", device) or ".." in device:
-        problems.append(f"data_disk_device of {host} is {device!r}, and has to be a path such as /dev/disk/by-id/…")
-    keys = recovery_keys(settings["recovery_keys"], host)
+        yield "error", where, f"is {device!r}", "give a path such as /dev/disk/by-id/…"
+    elif unstable_name(device):
+        remedy = "use its path in /dev/disk/by-id; the volume itself is found by its UUID"
+        yield "warning", where, f"is {device}, which may be another disk after the next boot", remedy
+    if not variables.get("pryv_locked_vaults"):  # reported with the secrets
+        yield from _key_problems(host, variables.get("data_disk_recovery_keys"))
+    unlock = variables.get("data_disk_unlock", "tpm2")
+    if unlock == "tang":
+        servers, threshold = variables.get("data_disk_tang_servers"), variables.get("data_disk_tang_threshold", 1)
+        if not servers:
+            where = f"{host}: data_disk_tang_servers"
+            yield "error", where, "is empty, and data_disk_unlock is tang", "name at least one server"
+        elif isinstance(threshold, int) and not 1 <= threshold <= len(servers):
+            where = f"{host}: data_disk_tang_threshold"
+            yield "error", where, f"is {threshold}", f"give 1 to the number of servers, {len(servers)}"
+    pcrs = variables.get("data_disk_tpm2_pcrs", [7])
+    if unlock == "tpm2" and not (isinstance(pcrs, list) and pcrs and all(pcr in range(24) for pcr in pcrs)):
+        where = f"{host}: data_disk_tpm2_pcrs"
+        yield "error", where, f"is {pcrs!r}", "give a list of registers from 0 to 23, such as [7]"
+
+
+def _key_problems(host: str, given: object) -> Iterator[tuple[str, str, str, str]]:
+    where = f"data_disk_recovery_keys.{host}"
+    keys = recovery_keys({str(name): key for name, key in given.items()} if isinstance(given, Mapping) else {}, host)
     if not keys:
-        problems.append(
-            f"data_disk_recovery_keys has no key for {host}: run playbooks/secrets.yml, or put it into the vault"
-        )
-    if any(not isinstance(key, str) or len(key) < SHORTEST_KEY for key in keys):
-        problems.append(f"a key of {host} in data_disk_recovery_keys is no text of at least {SHORTEST_KEY} characters")
-    if settings["unlock"] == "tang":
-        problems += _tang_problems(settings["tang_servers"], settings["tang_threshold"])
-    pcrs = settings["tpm2_pcrs"]
-    if settings["unlock"] == "tpm2" and (not pcrs or any(not 0 <= pcr <= 23 for pcr in pcrs)):
-        problems.append(f"data_disk_tpm2_pcrs is {pcrs}, and has to be a list of registers from 0 to 23, such as [7]")
-    return problems
-
-
-def _tang_problems(servers: Sequence[Mapping[str, str]], threshold: int) -> list[str]:
-    if not servers:
-        return ["data_disk_tang_servers is empty, and data_disk_unlock is tang: name at least one server"]
-    if not 1 <= threshold <= len(servers):
-        return [
-            f"data_disk_tang_threshold is {threshold}, and has to be from 1 to the number of servers, {len(servers)}"
-        ]
-    return []
+        yield "error", where, "is missing", "run playbooks/secrets.yml, which makes it"
+    elif any(not isinstance(key, str) or len(key) < SHORTEST_KEY for key in keys):
+        problem, remedy = f"is no text of at least {SHORTEST_KEY} characters", "put such a key into the vault"
+        yield "error", where, problem, remedy
 
 
 def unstable_name(device: str) -> bool:

@@ -1,9 +1,9 @@
-"""Filter that divides the address pool of a host's containers, and refuses one that collides with the platform."""
+"""How the address pool of a host's containers is divided, and which ones would collide with the platform."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -18,20 +18,11 @@ options:
     description: The pool, an IPv4 network of /22 or larger.
     type: str
     required: true
-  topology:
-    description: The C(topology) fact. No host of it may have an address in the pool.
-    type: dict
-    required: true
-  admin_networks:
-    description: Networks that administrators connect from. None may overlap the pool.
-    type: list
-    elements: str
-    default: []
 """
 
 EXAMPLES = """
 - ansible.builtin.debug:
-    msg: "{{ '172.29.0.0/16' | docker_networks(topology) }}"
+    msg: "{{ '172.29.0.0/16' | docker_networks }}"
   # bridge: 172.29.0.1/24
   # bridge_address: 172.29.0.1
   # pool: 172.29.128.0/17
@@ -48,46 +39,24 @@ _value:
 
 LARGEST_PREFIX = 22
 NETWORK_SIZE = 26
+REMEDY = f"give a private network of /{LARGEST_PREFIX} or larger that nothing else uses, like 172.29.0.0/16"
 
 
-def docker_networks(pool: str, topology: Mapping[str, Any], admin_networks: Iterable[str] = ()) -> dict[str, str | int]:
+def docker_networks(pool: str) -> dict[str, str | int]:
     """Divide a container address pool.
 
     Args:
         pool: IPv4 network in CIDR notation, /22 or larger.
-        topology: The platform's topology; ``hosts`` holds each host's addresses.
-        admin_networks: Networks in CIDR notation that administrators connect from.
 
     Returns:
         ``bridge`` (address/prefix), ``bridge_address``, ``pool`` (CIDR) and ``size`` (prefix length).
 
     Raises:
-        AnsibleFilterError: The pool is no such network, or it overlaps one that is in use.
+        AnsibleFilterError: The pool is no such network.
     """
-    try:
-        network = ipaddress.IPv4Network(pool)
-    except ValueError as error:
-        raise AnsibleFilterError(
-            f"docker_address_pool is {pool!r}, which is no IPv4 network ({error}); give one like 172.29.0.0/16."
-        ) from error
-    if network.prefixlen > LARGEST_PREFIX or not network.is_private:
-        raise AnsibleFilterError(
-            f"docker_address_pool is {pool}; give a private network of /{LARGEST_PREFIX} or larger, like 172.29.0.0/16."
-        )
-    for name, host in topology["hosts"].items():
-        for kind in ("ansible_host", "private_address", "public_address"):
-            if _within(host.get(kind), network):
-                raise AnsibleFilterError(
-                    f"docker_address_pool is {pool}, which holds {host[kind]}, the {kind} of {name}: containers could "
-                    "not reach that host. Give a network that nothing else uses."
-                )
-    for other in admin_networks:
-        candidate = ipaddress.ip_network(other, strict=False)
-        if candidate.version == network.version and candidate.overlaps(network) and candidate.prefixlen:
-            raise AnsibleFilterError(
-                f"docker_address_pool is {pool}, which overlaps {other} of pryv_admin_networks: administrators there "
-                "would get no answer. Give a network that nothing else uses."
-            )
+    if problem := _shape_problem(pool):
+        raise AnsibleFilterError(f"docker_address_pool {problem}; {REMEDY}.")
+    network = ipaddress.IPv4Network(pool)
     bridge_address = str(network.network_address + 1)
     return {
         "bridge": f"{bridge_address}/24",
@@ -95,6 +64,60 @@ def docker_networks(pool: str, topology: Mapping[str, Any], admin_networks: Iter
         "pool": str(list(network.subnets())[1]),
         "size": NETWORK_SIZE,
     }
+
+
+def docker_problems(
+    values: Mapping[str, Mapping[str, Any]], topology: Mapping[str, Any], default: str
+) -> list[dict[str, str]]:
+    """Check that hosts' container address pools are such networks, and that nobody else is in them.
+
+    Args:
+        values: By host, the variables that its inventory sets.
+        topology: The platform's topology; ``hosts`` holds each host's addresses.
+        default: The pool of hosts for which the inventory names none.
+
+    Returns:
+        Mappings of severity, where, problem and remedy.
+    """
+    # Most hosts have the same pool.
+    found: dict[tuple[str, ...], list[str]] = {}
+    problems = []
+    for host, variables in values.items():
+        pool = str(variables.get("docker_address_pool", default))
+        asked = (pool, *map(str, variables.get("pryv_admin_networks") or ()))
+        if asked not in found:
+            shape = _shape_problem(pool)
+            found[asked] = [shape] if shape else list(_collisions(pool, topology["hosts"], asked[1:]))
+        problems += [
+            {"severity": "error", "where": f"{host}: docker_address_pool", "problem": problem, "remedy": REMEDY}
+            for problem in found[asked]
+        ]
+    return problems
+
+
+def _shape_problem(pool: str) -> str | None:
+    """Return what keeps a pool from being divided."""
+    try:
+        network = ipaddress.IPv4Network(pool)
+    except ValueError as error:
+        return f"is {pool!r}, which is no IPv4 network ({error})"
+    if network.prefixlen > LARGEST_PREFIX or not network.is_private:
+        return f"is {pool}, which is too small or not private"
+    return None
+
+
+def _collisions(pool: str, hosts: Mapping[str, Mapping[str, Any]], admin_networks: Iterable[str]) -> Iterator[str]:
+    """Yield who else is in a pool: from its containers and their host, they could not be reached."""
+    network = ipaddress.IPv4Network(pool)
+    for name, host in hosts.items():
+        for kind in ("ansible_host", "private_address", "public_address"):
+            if _within(host.get(kind), network):
+                yield f"is {pool}, which holds {host[kind]}, the {kind} of {name}: containers could not reach it"
+                break
+    for other in admin_networks:
+        candidate = ipaddress.ip_network(other, strict=False)
+        if candidate.version == network.version and candidate.overlaps(network) and candidate.prefixlen:
+            yield f"is {pool}, which overlaps {other} of pryv_admin_networks: administrators would get no answer"
 
 
 def _within(address: str | None, network: ipaddress.IPv4Network) -> bool:
@@ -106,8 +129,8 @@ def _within(address: str | None, network: ipaddress.IPv4Network) -> bool:
 
 
 class FilterModule:
-    """Makes the filter known to Ansible."""
+    """Makes the filters known to Ansible."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters of this file by name."""
-        return {"docker_networks": docker_networks}
+        return {"docker_networks": docker_networks, "docker_problems": docker_problems}

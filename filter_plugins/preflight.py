@@ -13,7 +13,7 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from jinja2 import UndefinedError
+from jinja2 import Undefined, UndefinedError
 
 Problem = dict[str, str]
 
@@ -166,57 +166,90 @@ def variable_problems(
     return problems
 
 
-def controller_files(hostvars: Any, hosts: Sequence[str], names: Iterable[str]) -> list[dict[str, str]]:
-    """Return the files on the controller that the inventory names.
+def _known(container: Any, key: Any) -> Any:
+    """Return an item in Python's own containers; None for what cannot be templated, or not before a run."""
+    try:
+        value = container[key]
+        if isinstance(value, Undefined):
+            return None
+    except (AnsibleError, UndefinedError):
+        return None
+    if isinstance(value, Mapping):
+        return {name: _known(value, name) for name in value}
+    if isinstance(value, list | tuple):
+        return [_known(value, index) for index in range(len(value))]
+    return value
+
+
+def inventory_values(hostvars: Any, hosts: Iterable[str], names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return what the inventory gives roles, for checks that ask no host.
 
     Args:
-        hostvars: Ansible's `hostvars`.
+        hostvars: Ansible's `hostvars`, which also has the hosts that a run is not limited to.
         hosts: The hosts whose variables are looked at.
-        names: Variables that hold a path or a list of paths.
+        names: The variables.
+
+    Returns:
+        By host, the values of those that are set. Roles' defaults are not among them.
+    """
+    wanted = list(names)
+    found = {}
+    for host in dict.fromkeys(hosts):
+        variables = hostvars[host]
+        found[host] = {name: _known(variables, name) for name in wanted if name in variables}
+    return found
+
+
+def controller_files(values: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return the files and folders on the controller that the inventory names.
+
+    Args:
+        values: By host, variables that hold a path or a list of paths; see `inventory_values`.
 
     Returns:
         Mappings of `where` and `path`, each path once.
     """
     found: dict[str, str] = {}
-    for host in hosts:
-        variables = hostvars[host]
-        for name in names:
-            value = variables.get(name) or []
-            for path in [value] if isinstance(value, str) else value:
-                found.setdefault(str(path), f"{host}: {name}")
+    for host, variables in values.items():
+        for name, value in variables.items():
+            for path in value if isinstance(value, list) else [value]:
+                if path:
+                    found.setdefault(str(path), f"{host}: {name}")
     return [{"where": where, "path": path} for path, where in found.items()]
 
 
 def missing_files(files: Iterable[Mapping[str, str]]) -> list[Problem]:
     """Make problems of files that `controller_files` has named and that are not there."""
     return [
-        _problem("error", file["where"], f"there is no file {file['path']} on this machine", "give its absolute path")
+        _problem("error", file["where"], f"there is no {file['path']} on this machine", "give its absolute path")
         for file in files
     ]
 
 
-def disk_problems(hostvars: Any, topology: Mapping[str, Any]) -> list[Problem]:
-    """Check that people's data will lie on an encrypted disk, and that its recovery key is kept.
+def archive_problems(values: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Sequence[str]]) -> list[Problem]:
+    """Check that hosts can find the images of their archives: `docker load` brings back tags, and no digests.
 
     Args:
-        hostvars: Ansible's `hostvars`.
-        topology: The topology fact.
+        values: By host, `pryv_image_archive` and the roles' images; see `inventory_values`.
+        groups: Ansible's `groups`.
     """
-    problems = []
-    for host, entry in topology["hosts"].items():
-        variables = hostvars[host]
-        if variables.get("data_disk_device"):
-            # A rotated key is kept beside older ones, as host@number.
-            kept = {str(name).partition("@")[0] for name in variables.get("data_disk_recovery_keys") or ()}
-            if host not in kept and not variables.get("pryv_locked_vaults"):  # reported with the secrets
-                where = f"data_disk_recovery_keys.{host}"
-                problems.append(_problem("error", where, "is missing", "run playbooks/secrets.yml, which makes it"))
-        elif "core" in entry["roles"] and topology["environment"] == "production":
-            remedy = "name the empty disk that its data goes to, by its path in /dev/disk/by-id"
-            problems.append(
-                _problem("error", f"{host}: data_disk_device", "is not set, and this is production", remedy)
-            )
-    return problems
+    used = {"core": ["core_images"], "registry": ["registry_images", "mail_images"], "web": ["web_images"]}
+    return [
+        _problem(
+            "error",
+            f"{host}: {name}.{service}",
+            "is pinned by digest, which an image from pryv_image_archive does not have",
+            "name it by tag, or have it pulled",
+        )
+        for host, variables in values.items()
+        if variables.get("pryv_image_archive")
+        for group, names in used.items()
+        if host in groups.get(group, ())
+        for name in names
+        if isinstance(images := variables.get(name), Mapping)
+        for service, image in images.items()
+        if "@" in str(image)
+    ]
 
 
 def as_warnings(problems: Iterable[Problem], places: Iterable[str]) -> list[Problem]:
@@ -416,10 +449,11 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return them by name."""
         return {
+            "archive_problems": archive_problems,
             "as_warnings": as_warnings,
             "controller_files": controller_files,
             "delegation_problems": delegation_problems,
-            "disk_problems": disk_problems,
+            "inventory_values": inventory_values,
             "missing_files": missing_files,
             "preflight_report": preflight_report,
             "secret_problems": secret_problems,

@@ -173,52 +173,60 @@ def test_destruction_of_anything_else_is_refused(wanted: str) -> None:
 
 
 GOOD = {
-    "device": DEVICE,
-    "unlock": "tpm2",
-    "tpm2_pcrs": [7],
-    "tang_servers": [],
-    "tang_threshold": 1,
-    "recovery_keys": {"co1": "x" * 43},
-    "destroy": "",
-    "environment": "production",
-    "groups": ["core"],
+    "data_disk_device": DEVICE,
+    "data_disk_recovery_keys": {"co1": "x" * 43},
+    "pryv_environment": "production",
 }
-SERVER = {"url": "http://tang1", "thumbprint": "abc"}
+TANG = {"data_disk_unlock": "tang", "data_disk_tang_servers": [{"url": "http://tang1", "thumbprint": "abc"}]}
+
+
+def problems(changes: dict[str, Any], cores: list[str]) -> list[str]:
+    """What is found wrong with co1, one line each."""
+    found = filters.disk_problems({"co1": {**GOOD, **changes}}, cores)
+    return [f"{problem['severity']} {problem['where']}: {problem['problem']}" for problem in found]
 
 
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"device": ""}, "data_disk_device of co1 is not set"),
-        ({"device": "vdb"}, "data_disk_device of co1 is 'vdb'"),
-        ({"device": "/dev/../etc/passwd"}, "has to be a path"),
-        ({"recovery_keys": {}}, "has no key for co1"),
-        ({"recovery_keys": {"co1": "short"}}, "at least 22 characters"),
-        ({"unlock": "tang"}, "data_disk_tang_servers is empty"),
-        ({"unlock": "tang", "tang_servers": [SERVER], "tang_threshold": 2}, "data_disk_tang_threshold is 2"),
-        ({"unlock": "tang", "tang_servers": [SERVER], "tang_threshold": 0}, "data_disk_tang_threshold is 0"),
-        ({"tpm2_pcrs": []}, "data_disk_tpm2_pcrs"),
-        ({"tpm2_pcrs": [24]}, "data_disk_tpm2_pcrs"),
-        ({"destroy": "all"}, "data_disk_destroy is 'all'"),
+        ({"data_disk_device": ""}, "error co1: data_disk_device: is not set, and this is production"),
+        ({"data_disk_device": "vdb"}, "error co1: data_disk_device: is 'vdb'"),
+        ({"data_disk_device": "/dev/../etc/passwd"}, "error co1: data_disk_device: is '/dev/../etc/passwd'"),
+        ({"data_disk_device": "/dev/sdb"}, "warning co1: data_disk_device: is /dev/sdb, which may be another disk"),
+        ({"data_disk_recovery_keys": {}}, "error data_disk_recovery_keys.co1: is missing"),
+        ({"data_disk_recovery_keys": {"co2": "x" * 43}}, "error data_disk_recovery_keys.co1: is missing"),
+        ({"data_disk_recovery_keys": {"co1": "short"}}, "error data_disk_recovery_keys.co1: is no text of at least 22"),
+        ({"data_disk_unlock": "tang"}, "error co1: data_disk_tang_servers: is empty, and data_disk_unlock is tang"),
+        (TANG | {"data_disk_tang_threshold": 2}, "error co1: data_disk_tang_threshold: is 2"),
+        (TANG | {"data_disk_tang_threshold": 0}, "error co1: data_disk_tang_threshold: is 0"),
+        ({"data_disk_tpm2_pcrs": []}, "error co1: data_disk_tpm2_pcrs: is []"),
+        ({"data_disk_tpm2_pcrs": [24]}, "error co1: data_disk_tpm2_pcrs: is [24]"),
+        ({"data_disk_destroy": "all"}, "error co1: data_disk_destroy is 'all', and has to name one host"),
+        ({"data_disk_destroy": "co1:/dev/sdb"}, "error co1: data_disk_destroy names /dev/sdb"),
     ],
 )
 def test_problems_are_named(changes: dict[str, Any], problem: str) -> None:
-    found = filters.disk_problems({**GOOD, **changes}, "co1")
-    assert len(found) == 1
-    assert problem in found[0]
+    (found,) = problems(changes, ["co1"])
+    assert found.startswith(problem)
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {},
-        {"unlock": "tang", "tang_servers": [SERVER, SERVER], "tang_threshold": 2},
-        {"device": "", "environment": "development"},
-        {"device": "", "groups": ["registry"]},
+        {"data_disk_recovery_keys": {"co1": "x" * 43, "co1@2": "y" * 43}},
+        TANG,
+        {"data_disk_device": "", "pryv_environment": "development"},
+        # What is in a vault that is locked; that it is, is reported once, with the secrets.
+        {"data_disk_recovery_keys": None, "pryv_locked_vaults": ["vault.yml"]},
     ],
 )
 def test_what_is_right_has_no_problems(changes: dict[str, Any]) -> None:
-    assert filters.disk_problems({**GOOD, **changes}, "co1") == []
+    assert problems(changes, ["co1"]) == []
+
+
+def test_only_cores_must_have_a_disk() -> None:
+    assert problems({"data_disk_device": ""}, ["co2"]) == []
 
 
 def test_names_that_may_change_are_known() -> None:

@@ -25,7 +25,7 @@ def platform(**addresses: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("pool", ["172.29.0.0/16", "10.200.0.0/16", "192.168.252.0/22"])
 def test_parts_lie_in_the_pool_and_apart_from_each_other(pool: str) -> None:
-    parts = divide(pool, platform())
+    parts = divide(pool)
     bridge, rest = ipaddress.IPv4Interface(parts["bridge"]), ipaddress.IPv4Network(parts["pool"])
     whole = ipaddress.IPv4Network(pool)
     assert bridge.network.subnet_of(whole)
@@ -36,7 +36,7 @@ def test_parts_lie_in_the_pool_and_apart_from_each_other(pool: str) -> None:
 
 
 def test_default_pool() -> None:
-    assert divide("172.29.0.0/16", platform()) == {
+    assert divide("172.29.0.0/16") == {
         "bridge": "172.29.0.1/24",
         "bridge_address": "172.29.0.1",
         "pool": "172.29.128.0/17",
@@ -47,19 +47,32 @@ def test_default_pool() -> None:
 @pytest.mark.parametrize("pool", ["172.29.0.0", "172.29.0.0/23", "172.29.0.1/16", "pool", "", "8.8.0.0/16", "fd00::/8"])
 def test_what_is_no_pool_is_refused(pool: str) -> None:
     with pytest.raises(AnsibleFilterError, match=r"docker_address_pool is .*172\.29\.0\.0/16"):
-        divide(pool, platform())
+        divide(pool)
+
+
+def problems(topology: dict[str, Any], *networks: str, pool: str | None = None) -> list[str]:
+    """What is found wrong with co1's pool, which is the default one if none is given."""
+    given = {"pryv_admin_networks": list(networks)} | ({"docker_address_pool": pool} if pool else {})
+    found = docker_networks.docker_problems({"co1": given}, topology, "172.29.0.0/16")
+    assert {problem["severity"] for problem in found} <= {"error"}
+    return [f"{problem['where']}: {problem['problem']}" for problem in found]
+
+
+def test_what_is_no_pool_is_reported() -> None:
+    (found,) = problems(platform(), pool="172.29.0.0/23")
+    assert found == "co1: docker_address_pool: is 172.29.0.0/23, which is too small or not private"
 
 
 @pytest.mark.parametrize("kind", ["ansible_host", "private_address", "public_address"])
 def test_a_host_in_the_pool_is_named(kind: str) -> None:
-    with pytest.raises(AnsibleFilterError, match=f"10.0.9.9, the {kind} of co1"):
-        divide("10.0.0.0/16", {"hosts": {"co1": {kind: "10.0.9.9"}}})
+    (found,) = problems({"hosts": {"co2": {kind: "10.0.9.9"}}}, pool="10.0.0.0/16")
+    assert f"holds 10.0.9.9, the {kind} of co2" in found
 
 
 def test_administrators_in_the_pool_are_named() -> None:
-    with pytest.raises(AnsibleFilterError, match=r"overlaps 172\.16\.0\.0/12 of pryv_admin_networks"):
-        divide("172.29.0.0/16", platform(), ["172.16.0.0/12"])
+    (found,) = problems(platform(), "172.16.0.0/12")
+    assert "overlaps 172.16.0.0/12 of pryv_admin_networks" in found
 
 
 def test_administrators_anywhere_and_names_are_no_collision() -> None:
-    assert divide("172.29.0.0/16", platform(ansible_host="core.example.org"), ["0.0.0.0/0", "::/0", "2001:db8::/32"])
+    assert problems(platform(ansible_host="core.example.org"), "0.0.0.0/0", "::/0", "2001:db8::/32") == []

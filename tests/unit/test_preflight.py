@@ -1,7 +1,9 @@
 """What preflight finds wrong, and what it lets pass."""
 
+import base64
 import os
 import re
+import shutil
 import subprocess
 import sys
 from ipaddress import IPv4Address
@@ -14,7 +16,7 @@ from ansible.errors import AnsibleUndefinedVariable
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import VaultLib, VaultSecret
 
-from filter_plugins import preflight, topology
+from filter_plugins import core, mail, preflight, topology
 from plugins.vars import unlocked_group_vars
 
 ROOT = Path(__file__).parents[2]
@@ -149,14 +151,137 @@ def test_the_role_knows_the_variables_that_the_topology_reads() -> None:
 
 
 def test_files_on_the_controller() -> None:
-    hostvars = HostVars(co1={"archives": ["/a.tar", "/b.tar"]}, web1={"archives": ["/a.tar"], "key": "/k.pem"}, co2={})
-    files = preflight.controller_files(hostvars, list(hostvars), ["archives", "key"])
+    values = {"co1": {"archives": ["/a.tar", "/b.tar"], "key": ""}, "web1": {"archives": ["/a.tar"], "key": "/k.pem"}}
+    files = preflight.controller_files(values | {"co2": {"archives": [], "key": None}})
     assert files == [
         {"where": "co1: archives", "path": "/a.tar"},
         {"where": "co1: archives", "path": "/b.tar"},
         {"where": "web1: key", "path": "/k.pem"},
     ]
-    assert lines(preflight.missing_files(files[:1])) == ["error co1: archives: there is no file /a.tar on this machine"]
+    assert lines(preflight.missing_files(files[:1])) == ["error co1: archives: there is no /a.tar on this machine"]
+
+
+def test_values_are_those_of_the_inventory_as_far_as_they_can_be_told() -> None:
+    class Templated(dict[str, Any]):
+        def __getitem__(self, name: str) -> Any:
+            if name == "later":
+                raise AnsibleUndefinedVariable("ansible_facts is undefined")
+            return super().__getitem__(name)
+
+    hostvars = HostVars(co1=Templated(days=3, later="{{ x }}", server=Templated(host="a", later="{{ x }}")), co2={})
+    assert preflight.inventory_values(hostvars, ["co1", "co2", "co1"], ["days", "later", "server"]) == {
+        "co1": {"days": 3, "later": None, "server": {"host": "a", "later": None}},
+        "co2": {},
+    }
+
+
+def test_images_of_an_archive_are_named_by_tag() -> None:
+    pinned, tagged = {"image": "example.com/image@sha256:00"}, {"image": "example.com/image:1.9.2"}
+    groups = {"core": ["co1", "co2", "co3"], "web": ["web1"]}
+    archive = {"pryv_image_archive": ["/images.tar"], "core_images": pinned}
+    values = {
+        "co1": archive,
+        "co2": archive | {"core_images": tagged},
+        "co3": archive | {"pryv_image_archive": []},
+        "web1": archive,
+    }
+    assert lines(preflight.archive_problems(values, groups)) == [
+        "error co1: core_images.image: is pinned by digest, which an image from pryv_image_archive does not have"
+    ]
+
+
+BOUNDS = {"core_log_days": [1, 3650]}
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0, "is 0"), (3651, "is 3651"), ("30", "is the text '30'")])
+def test_numbers_out_of_bounds(value: Any, expected: str) -> None:
+    (found,) = core.core_problems({"co1": {"core_log_days": value}, "co2": {"core_log_days": 1}}, BOUNDS)
+    assert lines([found]) == [f"error co1: core_log_days: {expected}"]
+    assert found["remedy"] == "give a number from 1 to 3650"
+
+
+@pytest.mark.parametrize("value", [None, "many"])
+def test_what_is_no_number_is_left_to_the_check_of_types(value: Any) -> None:
+    assert core.core_problems({"co1": {"core_log_days": value}}, BOUNDS) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"pryv_mail_provider": "none"}, []),
+        ({"pryv_mail_provider": "pryv"}, ["reg1: mail_smtp.host"]),
+        ({"pryv_mail_provider": "pryv", "mail_smtp": {"host": "a"}}, []),
+        ({"pryv_mail_provider": "pryv", "mail_smtp": {"host": "a", "user": "u"}}, ["reg1: mail_smtp.password"]),
+        ({"pryv_mail_provider": "pryv", "mail_smtp": {"host": "a", "user": "u", "password": "hush"}}, []),
+        ({"pryv_mail_provider": "pryv", "mail_smtp": {"password": "hush"}}, ["reg1: mail_smtp.host"]),
+        ({"pryv_mail_provider": "pryv", "pryv_locked_vaults": ["vault.yml"]}, []),
+        ({"pryv_mail_provider": "mandrill"}, ["co1: pryv_mail_mandrill_key"]),
+        ({"pryv_mail_provider": "mandrill", "pryv_mail_mandrill_key": "hush"}, []),
+    ],
+)
+def test_what_the_mail_provider_needs(given: dict[str, Any], expected: list[str]) -> None:
+    found = mail.mail_problems({"reg1": given, "co1": given}, "reg1", ["co1"])
+    provider = given["pryv_mail_provider"]
+    assert lines(found) == [f"error {where}: is missing, and pryv_mail_provider is {provider}" for where in expected]
+    assert "hush" not in str(found)
+
+
+def test_all_that_an_inventory_has_wrong_is_in_one_report(tmp_path: Path) -> None:
+    """Of the whole inventory, also of hosts that the run is not limited to, and with no host that answers."""
+    inventory, key = tmp_path / "inventory", tmp_path / "key"
+    shutil.copytree(ROOT / "inventories/poc", inventory)
+    key.with_suffix(".pub").write_text(
+        "ssh-ed25519 " + base64.b64encode(b"\0\0\0\x0bssh-ed25519\0\0\0 " + bytes(32)).decode()
+    )
+    wrong = {
+        "pryv_secrets": dict.fromkeys(("core_system_key",), "Password"),
+        "core_log_days": 0,
+        "core_mfa_mode": "maybe",
+        "core_images": {"core": "docker.io/pryvio/core@sha256:00"},
+        "data_disk_device": "vdb",
+        "data_disk_recovery_keys": {"co1": "Password"},
+        "docker_address_pool": "10.77.0.0/16",
+        "mail_smtp": {"user": "pryv", "password": ""},
+        "mail_templates_directory": "/none/templates",
+        "pryv_event_types_file": "/none/flat.json",
+        "pryv_image_archive": ["/none/images.tar", str(tmp_path)],
+        "pryv_mail_provider": "pryv",
+        "registry_invitation_tokens": ["hush"],
+        "registry_providers": {"mars": {}},
+    }
+    (inventory / "group_vars/all/wrong.yml").write_text(yaml.safe_dump(wrong))
+    done = subprocess.run(
+        [
+            *(Path(sys.executable).with_name("ansible-playbook"), "playbooks/preflight.yml", "--inventory", inventory),
+            *("--check", "--limit", "web1", "--extra-vars", "ansible_ssh_executable=false"),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_PRIVATE_KEY_FILE": str(key)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    report = done.stdout.partition("must be put right (")[2].partition("\nTASK")[0]
+    for expected in (
+        "pryv_secrets.core_system_key: has 8 characters",
+        "core_mfa_mode: value of core_mfa_mode must be one of",
+        "co1: core_log_days: is 0",
+        "co1: core_images.core: is pinned by digest",
+        "co1: data_disk_device",
+        "data_disk_recovery_keys.co1: is no text of at least 22 characters",
+        "is 10.77.0.0/16, which holds 10.77.20.11, the ansible_host of co1",
+        "is 10.77.0.0/16, which overlaps 10.77.0.0/16 of pryv_admin_networks",
+        "reg1: mail_smtp.host: is missing",
+        "reg1: mail_smtp.password: is missing",
+        "there is no /none/templates",
+        "there is no /none/flat.json",
+        "there is no /none/images.tar",
+        "reg1: registry_invitation_tokens, number 1: has 4 characters",
+        "reg1: registry_providers.mars: is no zone",
+    ):
+        assert expected in report, report
+    assert not any(secret in done.stdout + done.stderr for secret in ("Password", "hush"))
 
 
 # -- hosts -----------------------------------------------------------------------------------------------------
@@ -309,19 +434,6 @@ def test_delegation() -> None:
     assert "dns1.pryv.example.com (192.0.2.21)" in problem["remedy"]
     (problem,) = preflight.delegation_problems(PLATFORM, ["198.51.100.1"])
     assert problem["problem"].startswith("leads to 198.51.100.1 from here")
-
-
-def test_disks_of_a_production_platform() -> None:
-    hostvars = HostVars(web1={}, reg1={"data_disk_device": "/dev/disk/by-id/r"}, reg2={}, co1={}, mon1={})
-    assert lines(preflight.disk_problems(hostvars, PLATFORM)) == [
-        "error data_disk_recovery_keys.reg1: is missing",
-        "error co1: data_disk_device: is not set, and this is production",
-    ]
-    locked = {**hostvars, "reg1": {**hostvars["reg1"], "pryv_locked_vaults": ["vault.yml"]}}
-    assert len(preflight.disk_problems(locked, PLATFORM)) == 1
-    hostvars["reg1"]["data_disk_recovery_keys"] = {"reg1@2": "secret"}
-    assert len(preflight.disk_problems(hostvars, PLATFORM)) == 1
-    assert preflight.disk_problems(hostvars, PLATFORM | {"environment": "development"}) == []
 
 
 # -- the inventory to copy -------------------------------------------------------------------------------------

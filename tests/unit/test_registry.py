@@ -343,3 +343,25 @@ class TestModule:
         """Cores that would have been set up count."""
         result = run({"co1": "ch"}, {}, settings=str(tmp_path / "nothing.json"), _ansible_check_mode=True)
         assert result["cores"] == ["co1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("invitation_tokens", None, []),
+        ("invitation_tokens", [], []),
+        ("invitation_tokens", ["enjoy", "x" * 99], []),
+        ("invitation_tokens", ["enjoy", "hush"], ["registry_invitation_tokens, number 2: has 4 characters"]),
+        ("invitation_tokens", ["x" * 100], ["registry_invitation_tokens, number 1: has 100 characters"]),
+        ("invitation_tokens", [987654], ["registry_invitation_tokens, number 1: is no text"]),
+        ("providers", {"ch": {}, "de": {"url": "https://de.example.com"}}, []),
+        ("providers", {"mars": {}}, ["registry_providers.mars: is no zone of the inventory"]),
+        ("providers", {"ch": "Switzerland"}, ["registry_providers.ch: is not a mapping"]),
+        ("providers", {"ch": {"url": "https://a.ch/b"}}, ["registry_providers.ch.url: is 'https://a.ch/b'"]),
+    ],
+)
+def test_what_the_registry_would_refuse(name: str, value: Any, expected: list[str]) -> None:
+    found = registry.registry_problems({"reg1": {f"registry_{name}": value}}, ["ch", "de"])
+    assert [f"{problem['where']}: {problem['problem']}" for problem in found] == [f"reg1: {line}" for line in expected]
+    assert {problem["severity"] for problem in found} <= {"error"}
+    assert not any(token in str(found) for token in ("hush", "987654"))
