@@ -22,6 +22,8 @@ description:
     way in.
   - A member of O(group) who is not named loses all groups, is locked, and all its processes end. The home stays, as
     evidence.
+  - An administrator who may not become root loses all groups that are as good as root, and then all processes, which
+    would keep them. What sudo allows is not its business.
   - Keys are not its business. C(root) is given nothing but the group, and loses nothing else.
 options:
   names:
@@ -29,6 +31,11 @@ options:
     type: list
     elements: str
     required: true
+  without_root:
+    description: Names of those among them who may not become root.
+    type: list
+    elements: str
+    default: []
   group:
     description: The group whose members may log in; made when it is missing.
     type: str
@@ -44,6 +51,7 @@ EXAMPLES = r"""
 - name: Give administrators their accounts
   administrators:
     names: [alice, bob]
+    without_root: [bob]
     group: pryv-admins
 """
 
@@ -64,6 +72,8 @@ ROOT = "root"
 #: What the programs that change accounts leave of the files before, as readable as those were, and the group that it is
 #: for by the benchmarks: nobody needs them.
 COPIES = {"/etc/gshadow-": "root", "/etc/shadow-": "shadow"}
+#: Groups whose members can become root, or can have any file.
+AS_GOOD_AS_ROOT = {"admin", "disk", "docker", "incus-admin", "libvirt", "lxd", "root", "sudo", "wheel"}
 #: Accounts below belong to the system.
 FIRST_PERSON = 1000
 
@@ -99,6 +109,17 @@ def shadow(text: str) -> dict[str, Shadow]:
     return {fields[0]: Shadow(fields[1], fields[4], fields[6], fields[7]) for fields in lines if len(fields) >= 8}
 
 
+def root_groups(name: str) -> list[str]:
+    """Groups as good as root that an account is a member of.
+
+    Args:
+        name: The account.
+    """
+    return sorted(
+        group.gr_name for group in grp.getgrall() if group.gr_name in AS_GOOD_AS_ROOT and name in group.gr_mem
+    )
+
+
 def connected_user() -> str:
     """Who the controller has logged in as, before becoming root."""
     return os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
@@ -115,6 +136,7 @@ class Administrators:
         """
         self.module = module
         self.names: list[str] = module.params["names"]
+        self.without_root: list[str] = module.params["without_root"]
         self.group: str = module.params["group"]
         try:
             self.members = set(grp.getgrnam(self.group).gr_mem)
@@ -124,6 +146,7 @@ class Administrators:
         self.accounts = shadow(Path("/etc/shadow").read_text())
         self.commands: list[list[str]] = []
         self.leaving: dict[str, list[str]] = {}
+        self.confined: list[str] = []
         self.added: list[str] = []
         self.removed = sorted(self.members - set(self.names))
 
@@ -138,6 +161,8 @@ class Administrators:
                 f"{user}, who is logged in, is not one of the administrators ({', '.join(self.names)}) and could not "
                 "log in again. Nothing was changed."
             )
+        if user in self.without_root and user != ROOT:
+            raise AdministratorsError(f"{user}, who is logged in, could not become root again. Nothing was changed.")
         for name in self.names:
             with contextlib.suppress(KeyError):
                 if name != ROOT and pwd.getpwnam(name).pw_uid < FIRST_PERSON:
@@ -159,6 +184,9 @@ class Administrators:
             if name != ROOT and not (account and account.is_key_only):
                 self.commands.append(["usermod", "--lock", "--expiredate", "", name])
                 self.commands.append(["chage", "--maxdays", "-1", "--inactive", "-1", name])
+            if name != ROOT and name in self.without_root and (groups := root_groups(name)):
+                self.commands += [["gpasswd", "--delete", name, group] for group in groups]
+                self.confined.append(name)
         for name in self.removed:
             if name == ROOT:
                 self.leaving[name] = ["gpasswd", "--delete", name, self.group]
@@ -183,6 +211,9 @@ class Administrators:
     def _apply(self) -> None:
         for command in self.commands:
             self._run(command)
+        # What runs already would keep its groups.
+        for name in self.confined:
+            self._end(name)
         # Out of the group last of all: until then, the run after one that was killed finds who is to go.
         for name, command in self.leaving.items():
             if name != ROOT:
@@ -212,6 +243,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "names": {"type": "list", "elements": "str", "required": True},
+            "without_root": {"type": "list", "elements": "str", "default": []},
             "group": {"type": "str", "required": True},
         },
         supports_check_mode=True,

@@ -1,6 +1,7 @@
 """Who may log in: what an inventory may say, and who would be shut out by it."""
 
 import base64
+import grp
 from collections.abc import Mapping
 from typing import Any
 
@@ -144,3 +145,17 @@ def test_who_would_be_shut_out_is_named() -> None:
 def test_accounts_that_a_key_alone_opens_and_for_ever(entry: str, expected: bool) -> None:
     accounts = module.shadow(f"root:*:20000:0:99999:7:::\n{entry}\n")
     assert accounts["alice"].is_key_only is expected
+
+
+def test_groups_as_good_as_root_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    members = {
+        "adm": ["alice"],
+        "sudo": ["bob", "alice"],
+        "docker": ["alice"],
+        "lxd": ["bob"],
+        "pryv-admins": ["alice"],
+    }
+    groups = [grp.struct_group((name, "x", 100, names)) for name, names in members.items()]
+    monkeypatch.setattr(grp, "getgrall", lambda: groups)
+    assert module.root_groups("alice") == ["docker", "sudo"]
+    assert module.root_groups("carol") == []

@@ -86,12 +86,16 @@ def test_an_administrator_comes_and_goes(machine: Host, inventory: Path, tmp_pat
     assert log_in(machine, "alice", key, "true").returncode == 255
     assert log_in(machine, "alice", other, "true").returncode == 255
     assert machine.run("pgrep --uid alice").rc == 1
-    assert "alice" not in machine.check_output("cat /etc/ssh/administrators /etc/sudoers.d/pryv")
+    assert "alice" not in machine.check_output("cat /etc/ssh/administrators /etc/sudoers.d/zz-pryv")
 
-    # Someone who comes back is let in again.
+    # Someone who comes back is let in again, and is not root, whatever an image or a colleague has left.
+    machine.check_output("usermod --append --groups adm,docker,sudo alice")
+    machine.check_output("echo 'alice ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/waagent")
     assert harden(inventory, OPS, {"name": "alice", "keys": [public], "sudo": False}).returncode == 0
     assert log_in(machine, "alice", key, "id --user --name").stdout == "alice\n"
     assert log_in(machine, "alice", key, "sudo --non-interactive true").returncode == 1
+    assert {*log_in(machine, "alice", key, "id --groups --name").stdout.split()} == {"alice", "adm", "pryv-admins"}
+    machine.check_output("rm /etc/sudoers.d/waagent")
 
 
 def test_a_key_that_shuts_ansible_out_undoes_itself(machine: Host, inventory: Path, tmp_path: Path) -> None:
