@@ -292,7 +292,10 @@ def test_the_kernel_takes_no_redirects_and_forwards_for_containers(machine: Host
 
 
 def test_nothing_is_executed_where_everybody_may_write(machine: Host) -> None:
-    for place in machine.check_output("findmnt --noheadings --output TARGET /tmp; echo /dev/shm").split():
+    places = machine.check_output("findmnt --noheadings --output TARGET /tmp; echo /dev/shm").split()
+    # Elsewhere, /tmp may be a folder of the system's disk.
+    assert len(places) == 2 or machine.system_info.codename != "trixie"
+    for place in places:
         assert {"nosuid", "nodev", "noexec"} <= set(machine.mount_point(place).options), place
 
 
