@@ -29,9 +29,9 @@ def make_key(folder: Path, name: str) -> Key:
     return folder / name, fleet.make_key(folder / name, name)
 
 
-def harden(inventory: Path, *administrators: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
-    """Runs the role with other administrators than the inventory's."""
-    variables = {"administrators": administrators, "hardening_confirm_within": CONFIRM_SECONDS}
+def harden(inventory: Path, *administrators: Mapping[str, Any], **others: Any) -> subprocess.CompletedProcess[str]:
+    """Runs the role with other administrators, and perhaps other variables, than the inventory's."""
+    variables = {"administrators": administrators, "hardening_confirm_within": CONFIRM_SECONDS, **others}
     return subprocess.run(
         [PLAYBOOK, "site.yml", "--inventory", inventory, "--tags", "hardening", "--extra-vars", json.dumps(variables)],
         cwd=PROJECT,
