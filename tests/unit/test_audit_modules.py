@@ -312,14 +312,14 @@ ACCOUNTS = {
     "/home/alice/.ssh/authorized_keys": "ssh-ed25519 AAAA left\n# ssh-rsa AAAA comment\nssh-ed25519 AAAB here\n",
 }
 ADMINISTRATORS = "# Keys of the administrators.\nalice ssh-ed25519 AAAC\nbob ssh-ed25519 AAAD\nbob ssh-rsa AAAE\n"
-SUDOERS = "# Written by Ansible\nDefaults use_pty\n\nalice ALL=(ALL:ALL) NOPASSWD: ALL\n"
+SUDOERS = "# Written by Ansible\nDefaults use_pty\n\nalice ALL=(ALL:ALL) NOPASSWD: ALL\n\nbob ALL=(ALL:ALL) !ALL\n"
 
 
 @pytest.mark.parametrize(
     ("files", "keys", "superusers"),
     [
         (
-            {"/etc/ssh/administrators": ADMINISTRATORS, "/etc/sudoers.d/pryv": SUDOERS},
+            {"/etc/ssh/administrators": ADMINISTRATORS, "/etc/sudoers.d/zz-pryv": SUDOERS},
             {"root": 0, "alice": 1, "bob": 2},
             ["alice"],
         ),
