@@ -3,12 +3,18 @@
 import dataclasses
 import importlib.util
 import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 from ansible.errors import AnsibleFilterError
 from ansible.parsing.vault import VaultLib, VaultSecret
 
@@ -227,6 +233,51 @@ def test_what_is_right_has_no_problems(changes: dict[str, Any]) -> None:
 
 def test_only_cores_must_have_a_disk() -> None:
     assert problems({"data_disk_device": ""}, ["co2"]) == []
+
+
+def shown(folder: Path, hosts: dict[str, Any], variables: list[str], *options: str) -> dict[str, list[Any]]:
+    """What variables of the role are for some hosts, by host, in a run of its own."""
+    every = folder / "group_vars/all"
+    every.mkdir(parents=True)
+    for kind in ("defaults", "vars"):
+        shutil.copy(ROOT / "roles/data_disk" / kind / "main.yml", every / f"{kind}.yml")
+    (every / "platform.yml").write_text("{pryv_environment: development, pryv_data_directory: /srv/pryv}")
+    (folder / "hosts.yml").write_text(yaml.safe_dump({"core": {"hosts": hosts}}))
+    task = {"ansible.builtin.debug": {"msg": [f"{{{{ {name} }}}}" for name in variables]}}
+    play = {"hosts": "all", "gather_facts": False, "tasks": [task]}
+    (folder / "play.yml").write_text(yaml.safe_dump([play]))
+    run = [
+        Path(sys.executable).with_name("ansible-playbook"),
+        "-i",
+        folder / "hosts.yml",
+        folder / "play.yml",
+        *options,
+    ]
+    environment = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
+    said = subprocess.run(
+        run,
+        cwd=ROOT,
+        env={**os.environ, **environment, "ANSIBLE_NOCOLOR": "1"},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    results = re.findall(r"^ok: \[(\S+)\] => (\{.*?^\})", said, re.MULTILINE | re.DOTALL)
+    return {host: json.loads(result)["msg"] for host, result in results}
+
+
+def test_copies_of_a_host_are_not_those_of_one_whose_name_begins_alike(tmp_path: Path) -> None:
+    copies = tmp_path / "backups/luks"
+    copies.mkdir(parents=True)
+    names = {"db": f"db-{OURS}-000012.vault", "db-2": f"db-2-{OTHER}-000003.vault"}
+    for name in (*names.values(), f"dbx2-{OTHER}-000003.vault", "db-notes.vault", f"db-{OURS}.vault"):
+        (copies / name).touch()
+    found = shown(tmp_path, {"db": {}, "db-2": {}, "d.": {}}, ["data_disk_backup_files", "data_disk_backup_uuids"])
+    assert found == {
+        "db": [[str(copies / names["db"])], [OURS]],
+        "db-2": [[str(copies / names["db-2"])], [OTHER]],
+        "d.": [[], []],
+    }
 
 
 def test_names_that_may_change_are_known() -> None:
