@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import AnsibleVaultError, VaultLib, VaultSecret
+from ansible.utils.vars import load_extra_vars
 
 #: 128 bits of letters and digits.
 SHORTEST_KEY = 22
@@ -53,10 +55,17 @@ def destroy_wanted(wanted: str, host: str, device: str) -> bool:
         device: Its disk.
 
     Raises:
-        AnsibleFilterError: When it is written otherwise, or names another disk of this host.
+        AnsibleFilterError: When it is not from the command line, is written otherwise, or names another disk of this
+            host.
     """
     if not wanted:
         return False
+    # From anywhere else it would be there in the next run too.
+    if "data_disk_destroy" not in load_extra_vars(DataLoader()):
+        raise AnsibleFilterError(
+            f"data_disk_destroy of {host} is in the inventory, and may only be given on the command line of one run: "
+            "take it out, and see docs/operations/data-disk.md"
+        )
     named, separator, disk = wanted.partition(":")
     if not separator or not disk.startswith("/dev/"):
         raise AnsibleFilterError(

@@ -166,15 +166,28 @@ def test_the_highest_number_is_the_current_key() -> None:
     assert filters.next_recovery_key("co2", keys) == "co2"
 
 
+@pytest.fixture
+def on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filters, "load_extra_vars", lambda _loader: {"data_disk_destroy": "something"})
+
+
+@pytest.mark.usefixtures("on_the_command_line")
 def test_destruction_is_for_the_host_and_disk_that_are_named() -> None:
     assert filters.destroy_wanted(f"co1:{DEVICE}", "co1", DEVICE)
     assert not filters.destroy_wanted(f"co1:{DEVICE}", "co2", DEVICE)
     assert not filters.destroy_wanted("", "co1", DEVICE)
 
 
+@pytest.mark.usefixtures("on_the_command_line")
 @pytest.mark.parametrize("wanted", [DEVICE, "yes", "co1:", "co1:/dev/sdb"])
 def test_destruction_of_anything_else_is_refused(wanted: str) -> None:
     with pytest.raises(AnsibleFilterError, match="data_disk_destroy"):
+        filters.destroy_wanted(wanted, "co1", DEVICE)
+
+
+@pytest.mark.parametrize("wanted", [f"co1:{DEVICE}", f"co2:{DEVICE}"])
+def test_destruction_that_the_inventory_asks_for_is_refused(wanted: str) -> None:
+    with pytest.raises(AnsibleFilterError, match="only be given on the command line"):
         filters.destroy_wanted(wanted, "co1", DEVICE)
 
 
@@ -192,6 +205,7 @@ def problems(changes: dict[str, Any], cores: list[str]) -> list[str]:
     return [f"{problem['severity']} {problem['where']}: {problem['problem']}" for problem in found]
 
 
+@pytest.mark.usefixtures("on_the_command_line")
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
@@ -246,21 +260,14 @@ def shown(folder: Path, hosts: dict[str, Any], variables: list[str], *options: s
     task = {"ansible.builtin.debug": {"msg": [f"{{{{ {name} }}}}" for name in variables]}}
     play = {"hosts": "all", "gather_facts": False, "tasks": [task]}
     (folder / "play.yml").write_text(yaml.safe_dump([play]))
-    run = [
-        Path(sys.executable).with_name("ansible-playbook"),
-        "-i",
-        folder / "hosts.yml",
-        folder / "play.yml",
-        *options,
-    ]
+    run = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(folder / "hosts.yml")]
     environment = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
     said = subprocess.run(
-        run,
-        cwd=ROOT,
+        [*run, str(folder / "play.yml"), *options],
         env={**os.environ, **environment, "ANSIBLE_NOCOLOR": "1"},
-        check=True,
         capture_output=True,
         text=True,
+        check=True,
     ).stdout
     results = re.findall(r"^ok: \[(\S+)\] => (\{.*?^\})", said, re.MULTILINE | re.DOTALL)
     return {host: json.loads(result)["msg"] for host, result in results}
@@ -278,6 +285,19 @@ def test_copies_of_a_host_are_not_those_of_one_whose_name_begins_alike(tmp_path:
         "db-2": [[str(copies / names["db-2"])], [OTHER]],
         "d.": [[], []],
     }
+
+
+def test_a_run_tells_its_command_line_from_its_inventory(tmp_path: Path) -> None:
+    """Where Ansible evaluates it: in processes of their own."""
+    settings = {"data_disk_device": DEVICE, "data_disk_recovery_keys": {"co1": "x" * 43, "co2": "x" * 43}}
+    hosts = {"co1": settings, "co2": settings}
+    given = f"data_disk_destroy=co1:{DEVICE}"
+    assert shown(tmp_path / "given", hosts, ["data_disk_problems"], "-e", given) == {"co1": [[]], "co2": [[]]}
+    hosts["co1"] = {**settings, "data_disk_destroy": f"co1:{DEVICE}"}
+    found = shown(tmp_path / "written", hosts, ["data_disk_problems"], "-e", "another=1")
+    assert found["co2"] == [[]]
+    assert len(found["co1"][0]) == 1
+    assert "data_disk_destroy of co1 is in the inventory" in found["co1"][0][0]
 
 
 def test_names_that_may_change_are_known() -> None:
