@@ -859,14 +859,15 @@ class Keeper:
             authority = self.keys[disk.opens]
             self.do("add the recovery key", lambda: self._add_recovery_key(authority))
         header = self.volume.header()
+        if header is None:
+            return
+        method, renew = self.unlocking.method, self.wanted["renew"]
+        there = self.unlocking.is_there(header)
         # Trying a key costs; with no slots but the recovery key's and the unlocking one's, no former key has any.
-        if header and len(header.keyslots) > (1 if self.unlocking.method == "operator" else 2):
+        if len(header.keyslots) > (2 if there and method != "operator" else 1):
             for key in former:
                 self._remove(key)
-            header = self.volume.header()
-        renew = self.wanted["renew"]
-        if header and (not self.unlocking.is_there(header) or (renew and self.unlocking.method != "operator")):
-            method = self.unlocking.method
+        if not there or (renew and method != "operator"):
             step = "let nothing on the host open it" if method == "operator" else f"let {method} open it at boot"
             self.do(step, lambda: self.unlocking.enroll(current, renew))
 

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -49,6 +49,7 @@ def header(label: str = "pryv_data", uuid: str = OURS, slots: int = 2) -> Any:
     return module.Header(uuid, label, 1, metadata)
 
 
+SERVER = {"url": "http://tang1", "thumbprint": "abc"}
 EMPTY = module.Disk(path="/dev/vdb", size=2**30)
 LUKS = {"signatures": ["crypto_LUKS"], "unknown": True}
 READY = dataclasses.replace(EMPTY, header=header(), opens=0, **LUKS)
@@ -154,6 +155,93 @@ def test_nothing_with_content_is_formatted_in_any_combination() -> None:
 
 def test_a_volume_is_a_multiple_of_its_sectors() -> None:
     assert header().data_bytes(2**30 + 512) == 2**30 - 16 * 2**20
+
+
+class Host:
+    """A host with a volume of ours: what programs do to its header, and nothing else."""
+
+    def __init__(self, folder: Path) -> None:
+        self.keyfile = folder / "key"
+        self.slots = {"0": b"old"}
+        self.tokens: dict[str, dict[str, Any]] = {}
+
+    def opened_by(self, key: bytes, slot: str = "") -> str | None:
+        return next((number for number, known in self.slots.items() if known == key and slot in ("", number)), None)
+
+    def add(self, key: bytes, new: bytes) -> str:
+        assert self.opened_by(key)
+        slot = next(str(number) for number in range(32) if str(number) not in self.slots)
+        self.slots[slot] = new
+        return slot
+
+    def add_token(self, token: dict[str, Any]) -> None:
+        number = next(str(number) for number in range(32) if str(number) not in self.tokens)
+        self.tokens[number] = token
+
+    def run_command(
+        self, command: list[str], data: bytes = b"", environ_update: dict[str, str] | None = None, **_: object
+    ) -> tuple[int, str, str]:
+        options = dict(itertools.pairwise(command))
+        match command:
+            case ["cryptsetup", "luksDump", "--dump-json-metadata", *_]:
+                return 0, json.dumps({"keyslots": self.slots, "tokens": self.tokens}, default=str), ""
+            case ["cryptsetup", "luksDump", *_]:
+                return 0, f"UUID: {OURS}\nLabel: pryv_data\nEpoch: 1\n", ""
+            case ["cryptsetup", "open", "--test-passphrase", "--verbose", *_]:
+                found = self.opened_by(data, options.get("--key-slot", ""))
+                return (0, f"Key slot {found} unlocked.", "") if found else (2, "", "")
+            case ["cryptsetup", "luksAddKey", *_, file]:
+                self.add(data, Path(file).read_bytes())
+            case ["cryptsetup", "luksKillSlot", *_, slot]:
+                assert self.opened_by(data) not in (None, slot)
+                del self.slots[slot]
+                for token in self.tokens.values():
+                    token["keyslots"] = [number for number in token["keyslots"] if number != slot]
+            case ["cryptsetup", "token", "import", *_]:
+                self.add_token(json.loads(data))
+            case ["cryptsetup", "token", "remove", *_]:
+                del self.tokens[options["--token-id"]]
+            case ["systemd-cryptenroll", *_]:
+                assert environ_update
+                slot = self.add(environ_update["PASSWORD"].encode(), os.urandom(8))
+                self.add_token({"type": "systemd-tpm2", "keyslots": [slot]})
+            case ["clevis", "luks", "bind", *_]:
+                slot = self.add(data, os.urandom(8).hex().encode())
+                self.add_token({"type": "clevis", "keyslots": [slot]})
+            case ["clevis", "luks", "pass", *_, slot]:
+                return 0, self.slots[slot].decode(), ""
+        return 0, "", ""
+
+    def have_keys(self, *keys: str, method: str, renew: bool = False) -> list[str]:
+        """Has the keys as they are wanted, and returns the steps."""
+        unlock = {"pcrs": [7], "servers": [SERVER], "threshold": 1, "keyfile": str(self.keyfile), "method": method}
+        argon2id = {"memory": 1, "iterations": 1, "parallel": 1}
+        params = {"keys": keys, "device": "/dev/vdb", "name": "pryv_data", "mount_point": "/srv/pryv"}
+        keeper = module.Keeper(
+            SimpleNamespace(
+                params={**params, "unlock": unlock, "renew": renew, "argon2id": argon2id},
+                check_mode=False,
+                get_bin_path=str,
+                run_command=self.run_command,
+            )
+        )
+        opens = next(number for number, key in enumerate(keys) if self.opened_by(key.encode()))
+        keeper._have_keys(dataclasses.replace(READY, opens=opens))
+        return list(keeper.steps)
+
+
+METHODS = ["tpm2", "tang", "keyfile", "operator"]
+
+
+@pytest.mark.parametrize(("before", "after"), list(itertools.product(METHODS, METHODS)))
+def test_a_rotation_leaves_no_former_recovery_key(before: str, after: str, tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.have_keys("old", method=before)
+    host.have_keys("new", "old", method=after)
+    assert host.opened_by(b"new")
+    assert not host.opened_by(b"old")
+    assert len(host.slots) == (1 if after == "operator" else 2)
+    assert host.have_keys("new", "old", method=after) == []
 
 
 def test_the_highest_number_is_the_current_key() -> None:
