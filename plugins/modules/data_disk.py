@@ -189,6 +189,8 @@ LABEL = "pryv_data"
 UNFINISHED = "pryv_data_new"
 #: Our own token in the header, which says what the unlocking key was made for.
 NOTE = "pryv-unlock"
+#: The tokens of the programs that make unlocking keys, by method.
+TOKENS = {"tpm2": "systemd-tpm2", "tang": "clevis"}
 #: A key from standard input. Without the second option, cryptsetup asks the TPM first, and any key seems right.
 WITH_KEY = ("--key-file", "-", "--disable-external-tokens")
 CIPHER, KEY_BITS = "aes-xts-plain64", 512
@@ -227,12 +229,8 @@ class Header:
         return set(self.metadata["keyslots"])
 
     def tokens(self, kind: str) -> dict[str, dict[str, t.Any]]:
-        """Tokens of one type that still have a key slot, by number."""
-        return {
-            number: token
-            for number, token in self.metadata["tokens"].items()
-            if token["type"] == kind and token["keyslots"]
-        }
+        """Tokens of one type, by number."""
+        return {number: token for number, token in self.metadata["tokens"].items() if token["type"] == kind}
 
     def data_bytes(self, disk: int) -> int:
         """How large the opened volume can be on a disk of that many bytes."""
@@ -485,12 +483,13 @@ class Volume:
         """Lets the opened volume take the whole disk."""
         self._programs.run("cryptsetup", "resize", *WITH_KEY, self.name, key=key)
 
-    def note(self, slot: str, method: str, policy: str) -> None:
-        """Writes into the header what a slot was made for, in place of what was noted before."""
-        token = {"type": NOTE, "keyslots": [slot], "method": method, "policy": policy}
+    def note(self, slot: str | None, method: str, policy: str) -> None:
+        """Writes into the header what a slot, if any, was made for, in place of what was noted before."""
         previous = [n for n, token in self._tokens().items() if token["type"] == NOTE]
-        command = ("cryptsetup", "token", "import", "--json-file", "-", self.device)
-        self._programs.run(*command, key=json.dumps(token).encode())
+        if slot:
+            token = {"type": NOTE, "keyslots": [slot], "method": method, "policy": policy}
+            command = ("cryptsetup", "token", "import", "--json-file", "-", self.device)
+            self._programs.run(*command, key=json.dumps(token).encode())
         for number in previous:
             self.remove_token(number)
 
@@ -510,6 +509,9 @@ class Unlocking:
         """Take what is wanted."""
         self._programs, self._volume, self._wanted = programs, volume, wanted
         self.method: str = wanted["method"]
+        self._keyfile = Path(wanted["keyfile"])
+        # Where a key is until it is the one in the key file.
+        self._coming = Path(f"{self._keyfile}.new")
 
     @property
     def tang(self) -> str:
@@ -523,45 +525,50 @@ class Unlocking:
         policies: dict[str, str] = {
             "tpm2": "+".join(map(str, sorted(self._wanted["pcrs"]))),
             "tang": self.tang,
-            "keyfile": self._wanted["keyfile"],
+            "keyfile": str(self._keyfile),
             "operator": "",
         }
         return policies[self.method]
 
     def is_there(self, header: Header) -> bool:
-        """Whether the header has a key as wanted; for `operator`, whether it has none."""
+        """Whether the header has a key as wanted, and no other; for `operator`, whether it has none."""
+        if any(path.exists() for path in self._unwanted_files()):
+            return False
         notes = list(header.tokens(NOTE).values())
+        tokens = [(method, t["keyslots"]) for method, kind in TOKENS.items() for t in header.tokens(kind).values()]
         if self.method == "operator":
-            return not notes and not header.tokens("systemd-tpm2") and not header.tokens("clevis")
+            return not notes and not tokens
         if [(note.get("method"), note.get("policy")) for note in notes] != [(self.method, self.policy)]:
             return False
+        slots = notes[0]["keyslots"]
         if self.method == "keyfile":
-            return self._keyfile_slot() in notes[0]["keyslots"]
-        kind = {"tpm2": "systemd-tpm2", "tang": "clevis"}[self.method]
-        return any(token["keyslots"] == notes[0]["keyslots"] for token in header.tokens(kind).values())
+            return not tokens and slots == [self._opened_by(self._keyfile)]
+        return bool(slots) and tokens == [(self.method, slots)]
 
     def enroll(self, key: bytes, renew: bool) -> None:
         """Makes the key, proves that it opens the volume, and removes every former one.
+
+        Noting it is the last step: a run that is killed before that is done again. Until then everything it has made is
+        found by the former note, by a program's token or in a file.
 
         Args:
             key: The recovery key.
             renew: Whether a key file that is there is to be replaced.
         """
-        before = self._slots()
+        noted = {slot for token in self._tokens(NOTE).values() for slot in token["keyslots"]}
+        # What a killed run made goes first: making a key may remove the only trace of it.
+        for leftover in sorted(self._slots() - noted):
+            self._volume.remove_slot(key, leftover)
         slot = getattr(self, f"_enroll_{self.method}")(key, renew)
-        if slot:
-            self._volume.note(slot, self.method, self.policy)
-        else:
-            for number in self._tokens(NOTE):
-                self._volume.remove_token(number)
-        for former in sorted(before - {slot}):
+        for former in sorted(self._slots() - {slot}):
             self._volume.remove_slot(key, former)
-        for kind in ("systemd-tpm2", "clevis"):
+        for kind in TOKENS.values():
             for number, token in self._tokens(kind).items():
                 if token["keyslots"] != [slot]:
                     self._volume.remove_token(number)
-        if self.method != "keyfile":
-            Path(self._wanted["keyfile"]).unlink(missing_ok=True)
+        for path in self._unwanted_files():
+            path.unlink(missing_ok=True)
+        self._volume.note(slot, self.method, self.policy)
 
     def _header(self) -> Header:
         header = self._volume.header()
@@ -570,14 +577,17 @@ class Unlocking:
         return header
 
     def _tokens(self, kind: str) -> dict[str, dict[str, t.Any]]:
-        return {n: token for n, token in self._header().metadata["tokens"].items() if token["type"] == kind}
+        return self._header().tokens(kind)
+
+    def _unwanted_files(self) -> list[Path]:
+        """Key files that are only there when a run was killed, or before the method was changed."""
+        return [self._coming] if self.method == "keyfile" else [self._keyfile, self._coming]
 
     def _slots(self) -> set[str]:
-        """Slots that some unlocking key uses: noted ones, and those of a run that was killed before its note."""
-        tokens = [token for kind in (NOTE, "systemd-tpm2", "clevis") for token in self._tokens(kind).values()]
+        """Slots that some unlocking key uses, noted or not."""
+        tokens = [token for kind in (NOTE, *TOKENS.values()) for token in self._tokens(kind).values()]
         slots = {slot for token in tokens for slot in token["keyslots"]}
-        unnoted = self._keyfile_slot()
-        return slots | ({unnoted} if unnoted else set())
+        return slots | {slot for path in (self._keyfile, self._coming) if (slot := self._opened_by(path))}
 
     def _enroll_operator(self, _key: bytes, _renew: bool) -> str | None:
         return None
@@ -608,27 +618,27 @@ class Unlocking:
         return slot
 
     def _enroll_keyfile(self, key: bytes, renew: bool) -> str:
-        path = Path(self._wanted["keyfile"])
-        if not renew and (slot := self._keyfile_slot()):
+        if not renew and (slot := self._opened_by(self._keyfile)):
             return slot
         secret = os.urandom(64)
-        # 512 random bits need no costly derivation.
-        self._volume.add_key(key, secret, "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000")
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:  # mode 0600 from the start
+        self._coming.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._coming.unlink(missing_ok=True)
+        with os.fdopen(os.open(self._coming, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "wb") as file:
             file.write(secret)
             file.flush()
-            os.fchmod(file.fileno(), 0o400)
             os.fsync(file.fileno())
-        Path(file.name).replace(path)
-        slot = self._keyfile_slot()
+        # 512 random bits need no costly derivation.
+        self._volume.add_key(key, secret, "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000")
+        slot = self._opened_by(self._coming)
         if slot is None:
-            raise DiskError(f"{path} does not open the disk")
+            raise DiskError(f"{self._coming} does not open the disk")
+        self._coming.replace(self._keyfile)
         return slot
 
-    def _keyfile_slot(self) -> str | None:
+    def _opened_by(self, keyfile: Path) -> str | None:
+        """The slot that a key file opens, or None."""
         try:
-            return self._volume.slot_of(Path(self._wanted["keyfile"]).read_bytes())
+            return self._volume.slot_of(keyfile.read_bytes())
         except FileNotFoundError:
             return None
 

@@ -1,5 +1,6 @@
 """Which disks are formatted, and above all which are not; and whose keys are whose."""
 
+import contextlib
 import dataclasses
 import importlib.util
 import itertools
@@ -157,13 +158,22 @@ def test_a_volume_is_a_multiple_of_its_sectors() -> None:
     assert header().data_bytes(2**30 + 512) == 2**30 - 16 * 2**20
 
 
+class KilledError(Exception):
+    """The run was killed."""
+
+
 class Host:
-    """A host with a volume of ours: what programs do to its header, and nothing else."""
+    """A host with a volume of ours: what programs do to its header, and nothing else.
+
+    Attributes:
+        left: After how many programs a run is killed.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.keyfile = folder / "key"
         self.slots = {"0": b"old"}
         self.tokens: dict[str, dict[str, Any]] = {}
+        self.left = sys.maxsize
 
     def opened_by(self, key: bytes, slot: str = "") -> str | None:
         return next((number for number, known in self.slots.items() if known == key and slot in ("", number)), None)
@@ -178,9 +188,15 @@ class Host:
         number = next(str(number) for number in range(32) if str(number) not in self.tokens)
         self.tokens[number] = token
 
+    def files(self) -> list[str]:
+        return sorted(path.name for path in self.keyfile.parent.glob("*"))
+
     def run_command(
         self, command: list[str], data: bytes = b"", environ_update: dict[str, str] | None = None, **_: object
     ) -> tuple[int, str, str]:
+        if not self.left:
+            raise KilledError
+        self.left -= 1
         options = dict(itertools.pairwise(command))
         match command:
             case ["cryptsetup", "luksDump", "--dump-json-metadata", *_]:
@@ -242,6 +258,43 @@ def test_a_rotation_leaves_no_former_recovery_key(before: str, after: str, tmp_p
     assert not host.opened_by(b"old")
     assert len(host.slots) == (1 if after == "operator" else 2)
     assert host.have_keys("new", "old", method=after) == []
+
+
+@pytest.mark.parametrize("again", [True, False], ids=["and once more", "once"])
+@pytest.mark.parametrize(("before", "after"), list(itertools.product(METHODS, METHODS)))
+def test_a_run_that_is_killed_anywhere_is_completed_by_the_next(
+    before: str, after: str, again: bool, tmp_path: Path
+) -> None:
+    """A change of how it is unlocked together with a rotation; killed at each program, and the next run at some."""
+    for programs in itertools.count():
+        host = Host(tmp_path / str(programs))
+        host.have_keys("old", method=before)
+        host.left = programs
+        try:
+            host.have_keys("new", "old", method=after, renew=True)
+            break
+        except KilledError:
+            pass
+        if again:
+            host.left = programs * 7 % 31
+            with contextlib.suppress(KilledError):
+                host.have_keys("new", "old", method=after, renew=True)
+        host.left = sys.maxsize
+        host.have_keys("new", "old", method=after)
+        assert host.opened_by(b"new")
+        assert not host.opened_by(b"old")
+        assert len(host.slots) == (1 if after == "operator" else 2)
+        assert host.files() == (["key"] if after == "keyfile" else [])
+        assert host.have_keys("new", "old", method=after) == []
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_key_that_another_put_there_is_removed(method: str, tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.have_keys("old", method=method)
+    host.add_token({"type": "clevis", "keyslots": [host.add(b"old", b"another's")]})
+    host.have_keys("old", method=method)
+    assert not host.opened_by(b"another's")
 
 
 def test_the_highest_number_is_the_current_key() -> None:
