@@ -44,7 +44,7 @@ options:
       - V(present) is the whole of the above.
       - V(opened) opens a volume that is complete, and does nothing else.
       - V(saved) returns the header for safekeeping.
-      - V(restored) writes O(header) over a header that is broken.
+      - V(restored) writes O(header) over a header that is broken, once it has shown a file system on that very disk.
     type: str
     choices: [present, opened, saved, restored]
     default: present
@@ -193,6 +193,7 @@ NOTE = "pryv-unlock"
 TOKENS = {"tpm2": "systemd-tpm2", "tang": "clevis"}
 #: A key from standard input. Without the second option, cryptsetup asks the TPM first, and any key seems right.
 WITH_KEY = ("--key-file", "-", "--disable-external-tokens")
+FILESYSTEMS = ["xfs", "ext4"]
 CIPHER, KEY_BITS = "aes-xts-plain64", 512
 #: A disk whose first and last bytes are not zero holds something, known or not. cryptsetup clears the first before it
 #: writes anything, so that a killed luksFormat leaves an empty disk or one with a header of ours.
@@ -463,6 +464,24 @@ class Volume:
     def open(self, key: bytes) -> None:
         """Opens the volume."""
         self._programs.run("cryptsetup", "open", "--type", "luks2", *WITH_KEY, self.device, self.name, key=key)
+
+    @contextlib.contextmanager
+    def read_with(self, header: str, key: bytes) -> Iterator[str]:
+        """What is on the disk as another header says, as a device that cannot be written."""
+        name = f"{self.name}_read"
+        # A disk in use, as it is while the volume is open, is opened once more only by way of a loop.
+        loop = self._programs.run("losetup", "--find", "--show", "--read-only", self.device).out.strip()
+        try:
+            if Path(f"/dev/mapper/{name}").exists():  # of a run that was killed
+                self._programs.run("cryptsetup", "close", name)
+            opening = ["cryptsetup", "open", "--type", "luks2", "--readonly", *WITH_KEY, "--header", header, loop, name]
+            self._programs.run(*opening, key=key)
+            try:
+                yield f"/dev/mapper/{name}"
+            finally:
+                self._programs.run("cryptsetup", "close", name)
+        finally:
+            self._programs.run("losetup", "--detach", loop)
 
     def add_key(self, key: bytes, new: bytes, *derivation: str) -> None:
         """Lets another key in."""
@@ -961,7 +980,8 @@ class Keeper:
         """Writes a saved header to the disk.
 
         Raises:
-            DiskError: When it is another volume's, no key opens it, or something else is on the disk.
+            DiskError: When it is another volume's, no key opens it, the disk has one with keys, or something else is on
+                the disk.
         """
         disk = self.look()
         with tempfile.TemporaryDirectory(dir="/run") as folder:
@@ -972,8 +992,17 @@ class Keeper:
             if saved is None:
                 raise DiskError("the backup holds no LUKS2 header")
             self._may_restore(disk, saved)
-            if not any(self.volume.slot_of(key, "--header", str(path)) for key in self.keys):
+            key = next((key for key in self.keys if self.volume.slot_of(key, "--header", str(path))), None)
+            if key is None:
                 raise DiskError("the recovery key in the vault does not open the header in the backup")
+            with self.volume.read_with(str(path), key) as content:
+                found = self.signatures(content)
+            # Another disk, or one that was encrypted anew since, is noise to this header.
+            if not any(signature.split()[0] in FILESYSTEMS for signature in found):
+                raise DiskError(
+                    f"the header in the backup does not fit {self.wanted['device']}: with it, no file system is there. "
+                    "Is it the right disk?"
+                )
             restore = [
                 "cryptsetup",
                 "luksHeaderRestore",
@@ -992,8 +1021,17 @@ class Keeper:
             raise DiskError(f"the opened volume is {disk.opened.uuid}, and the backup is of {saved.uuid}")
         if disk.header and disk.header.uuid != saved.uuid:
             raise DiskError(f"{device} holds volume {disk.header.uuid}, and the backup is of {saved.uuid}")
+        place = self._place(saved.uuid)
+        if place not in (None, disk.path):
+            raise DiskError(f"volume {saved.uuid} is on {place}, and not on {device}: name that disk")
         if disk.header and disk.opens is not None:
             raise DiskError(f"the header of {device} is in order: a recovery key opens it")
+        # It may be newer than the backup, with another key to the data.
+        if disk.header and disk.header.keyslots:
+            raise DiskError(
+                f"{device} has a header with keys, none of which is in the vault: find the vault of its time, or see "
+                "docs/operations/restore-disk-header.md"
+            )
         foreign = [signature for signature in disk.signatures if not signature.startswith("crypto_LUKS")]
         if foreign:
             raise DiskError(f"{device} holds {', '.join(foreign)}: is it the right disk?")
@@ -1023,7 +1061,7 @@ def main() -> None:
             "keys": {"type": "list", "elements": "str", "required": True, "no_log": True},
             "name": {"type": "str", "default": "pryv_data"},
             "mount_point": {"type": "path", "required": True},
-            "filesystem": {"type": "str", "choices": ["xfs", "ext4"], "default": "xfs"},
+            "filesystem": {"type": "str", "choices": FILESYSTEMS, "default": "xfs"},
             "argon2id": {
                 "type": "dict",
                 "apply_defaults": True,

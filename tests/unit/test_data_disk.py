@@ -1,5 +1,6 @@
 """Which disks are formatted, and above all which are not; and whose keys are whose."""
 
+import base64
 import contextlib
 import dataclasses
 import importlib.util
@@ -10,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -295,6 +297,121 @@ def test_a_key_that_another_put_there_is_removed(method: str, tmp_path: Path) ->
     host.add_token({"type": "clevis", "keyslots": [host.add(b"old", b"another's")]})
     host.have_keys("old", method=method)
     assert not host.opened_by(b"another's")
+
+
+class Restoring:
+    """A host whose header is to be restored, and what is read from its disk with the copy."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.disk = dataclasses.replace(EMPTY, missed={OURS: None}, unknown=True)
+        self.place: str | None = None
+        self.content = "xfs"
+        self.ran: list[str] = []
+        monkeypatch.setattr(module.tempfile, "TemporaryDirectory", lambda **_: contextlib.nullcontext(folder))
+        monkeypatch.setattr(module.Keeper, "look", lambda _: self.disk)
+        monkeypatch.setattr(module.Keeper, "_place", lambda _, uuid: self.place if uuid == OURS else None)
+
+    def run_command(self, command: list[str], data: bytes = b"", **_: object) -> tuple[int, str, str]:
+        match command:
+            case ["cryptsetup", "open", "--test-passphrase", *_]:
+                return (0, "Key slot 0 unlocked.", "") if data == b"key" else (2, "", "")
+            case ["cryptsetup", "luksDump", "--dump-json-metadata", *_]:
+                return 0, json.dumps(header().metadata), ""
+            case ["cryptsetup", "luksDump", *_]:
+                return 0, f"UUID: {OURS}\nLabel: pryv_data\nEpoch: 1\n", ""
+            case ["losetup", "--find", *_]:
+                assert {"--read-only", "/dev/vdb"} < set(command)
+                self.ran.append("loop")
+                return 0, "/dev/loop7\n", ""
+            case ["cryptsetup", "open", *options]:
+                assert {"--readonly", "--header", "/dev/loop7", "pryv_data_read"} < set(options)
+                self.ran.append("open")
+            case ["wipefs", *_, "/dev/mapper/pryv_data_read"]:
+                return 0, json.dumps({"signatures": [{"type": self.content}] if self.content else []}), ""
+            case ["cryptsetup", "close", "pryv_data_read"]:
+                self.ran.append("close")
+            case ["losetup", "--detach", "/dev/loop7"]:
+                self.ran.append("detach")
+            case ["cryptsetup", "luksHeaderRestore", *_, "/dev/vdb"]:
+                self.ran.append("restore")
+        return 0, "", ""
+
+    def restore(self, key: str = "key", check_mode: bool = False) -> None:
+        copied = base64.b64encode(zlib.compress(b"header")).decode()
+        params = {"keys": ["newer", key], "device": "/dev/vdb", "name": "pryv_data", "mount_point": "/srv/pryv"}
+        unlock = {"method": "operator", "keyfile": "/etc/pryv/data_disk/key"}
+        module.Keeper(
+            SimpleNamespace(
+                params={**params, "unlock": unlock, "header": copied},
+                check_mode=check_mode,
+                get_bin_path=str,
+                run_command=self.run_command,
+            )
+        ).restored()
+
+
+@pytest.fixture
+def restoring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Restoring:
+    return Restoring(monkeypatch, tmp_path)
+
+
+@pytest.mark.parametrize("content", ["xfs", "ext4"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"opened": opened()},
+        # Every key was erased: the header is there, and of no use.
+        {"header": header(slots=0), "signatures": ["crypto_LUKS"]},
+    ],
+)
+def test_a_header_is_restored_when_it_shows_a_file_system(
+    changes: dict[str, Any], content: str, restoring: Restoring
+) -> None:
+    restoring.disk = dataclasses.replace(restoring.disk, **changes)
+    restoring.content = content
+    restoring.restore(check_mode=True)
+    assert restoring.ran == ["loop", "open", "close", "detach"]
+    restoring.ran.clear()
+    restoring.restore()
+    assert restoring.ran == ["loop", "open", "close", "detach", "restore"]
+
+
+@pytest.mark.parametrize("content", ["", "crypto_LUKS"])
+def test_a_header_that_does_not_fit_the_disk_is_not_restored(content: str, restoring: Restoring) -> None:
+    restoring.content = content
+    with pytest.raises(module.DiskError, match="does not fit /dev/vdb"):
+        restoring.restore()
+    assert restoring.ran == ["loop", "open", "close", "detach"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "place", "reason"),
+    [
+        ({}, "/dev/vdc", f"{OURS} is on /dev/vdc"),
+        # As after `cryptsetup reencrypt`: the same volume, newer than the copy.
+        ({"header": header(), "signatures": ["crypto_LUKS"]}, "/dev/vdb", "has a header with keys"),
+        ({"header": header(), "opened": opened()}, "/dev/vdb", "has a header with keys"),
+        ({"header": header(), "opens": 0}, "/dev/vdb", "is in order"),
+        ({"header": header(uuid=OTHER)}, None, f"holds volume {OTHER}"),
+        ({"opened": opened(OTHER)}, None, f"the opened volume is {OTHER}"),
+        ({"signatures": ["ext4"]}, None, "holds ext4"),
+        ({"users": ["mounted at /"]}, None, "in use: mounted at /"),
+    ],
+)
+def test_a_header_is_not_restored_over_anything(
+    changes: dict[str, Any], place: str | None, reason: str, restoring: Restoring
+) -> None:
+    restoring.disk, restoring.place = dataclasses.replace(restoring.disk, **changes), place
+    with pytest.raises(module.DiskError, match=reason):
+        restoring.restore()
+    assert restoring.ran == []
+
+
+def test_a_header_that_no_key_opens_is_not_restored(restoring: Restoring) -> None:
+    with pytest.raises(module.DiskError, match="does not open the header in the backup"):
+        restoring.restore(key="another")
+    assert restoring.ran == []
 
 
 def test_the_highest_number_is_the_current_key() -> None:

@@ -323,6 +323,16 @@ def test_a_destroyed_header_is_restored_when_the_disk_was_locked(world: World) -
     played = world.converge()
     assert played.code != 0, "a disk whose header is gone was taken for an empty one"
     assert "restore_disk_header.yml" in " ".join(played.output.split())
+
+    # Under the right one's name there may be another disk, which holds what nobody knows.
+    world.run(f"wipefs --all --quiet {FOREIGN}")
+    before = world.run(f"head -c 16M {FOREIGN} | sha256sum")
+    played = world.play("playbooks/restore_disk_header.yml", data_disk_device=FOREIGN)
+    assert played.code != 0
+    assert f"does not fit {FOREIGN}" in " ".join(played.output.split()), played.output
+    assert world.run(f"head -c 16M {FOREIGN} | sha256sum") == before
+    assert world.run("losetup --list --noheadings; ls /dev/mapper") == "control"
+
     played = world.play("playbooks/restore_disk_header.yml")
     assert played.code == 0, played.output
     assert world.run("cat /srv/pryv/data") == "precious"
