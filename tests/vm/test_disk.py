@@ -348,6 +348,27 @@ def test_a_key_file_replaces_the_operator(world: World) -> None:
     assert world.run("cat /srv/pryv/data") == "precious"
 
 
+def test_a_foreign_disk_is_destroyed_once_and_grows_from_then_on(world: World) -> None:
+    lock(world)
+    # Nothing is destroyed while the host's own volume is on another disk: this host has none any more.
+    world.run("rm /etc/pryv/data_disk/uuid")
+    shutil.rmtree(world.inventory / "backups")
+    destroying = {"data_disk_device": FOREIGN, "data_disk_filesystem": "ext4", "data_disk_destroy": f"co1:{FOREIGN}"}
+    played = world.converge(**destroying)
+    assert played.code == 0, played.output
+    assert f"+destroy what is on {FOREIGN}: data of an unknown kind" in played.output
+    assert world.run("findmnt -no SOURCE,FSTYPE /srv/pryv").split() == ["/dev/mapper/pryv_data", "ext4"]
+
+    world.run("echo precious >/srv/pryv/data; sync /srv/pryv/data")
+    world.machine.grow("foreign", "1G")
+    world.await_state("the disk has grown", f"test $(blockdev --getsize64 {FOREIGN}) -eq {2**30}", 30)
+    played = world.converge(**destroying)
+    assert played.code == 0, played.output
+    assert "+destroy" not in played.output
+    assert int(world.run("findmnt -bno SIZE /srv/pryv")) > 0.8 * 2**30
+    assert world.run("cat /srv/pryv/data") == "precious"
+
+
 def test_the_unlocking_is_confined(world: World) -> None:
     for unit in ("pryv-data-unlock.service", "pryv-data.service"):
         said = world.run(f"systemd-analyze security --no-pager {unit} | tail -n 1", check=False)
