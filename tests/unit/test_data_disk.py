@@ -549,10 +549,12 @@ def test_a_run_tells_its_command_line_from_its_inventory(tmp_path: Path) -> None
     """Where Ansible evaluates it: in processes of their own."""
     settings = {"data_disk_device": DEVICE, "data_disk_recovery_keys": {"co1": "x" * 43, "co2": "x" * 43}}
     hosts = {"co1": settings, "co2": settings}
+    names = ", ".join(f"'{name}': {name}" for name in ("data_disk_destroy", *settings))
+    said = f"{{inventory_hostname: {{{names}}}}} | data_disk_problems([]) | map(attribute='problem')"
     given = f"data_disk_destroy=co1:{DEVICE}"
-    assert shown(tmp_path / "given", hosts, ["data_disk_problems"], "-e", given) == {"co1": [[]], "co2": [[]]}
+    assert shown(tmp_path / "given", hosts, [said], "-e", given) == {"co1": [[]], "co2": [[]]}
     hosts["co1"] = {**settings, "data_disk_destroy": f"co1:{DEVICE}"}
-    found = shown(tmp_path / "written", hosts, ["data_disk_problems"], "-e", "another=1")
+    found = shown(tmp_path / "written", hosts, [said], "-e", "another=1")
     assert found["co2"] == [[]]
     assert len(found["co1"][0]) == 1
     assert "data_disk_destroy of co1 is in the inventory" in found["co1"][0][0]
