@@ -90,7 +90,7 @@ def test_an_administrator_comes_and_goes(machine: Host, inventory: Path, tmp_pat
 
     # Someone who comes back is let in again, and is not root, whatever an image or a colleague has left.
     machine.check_output("usermod --append --groups adm,docker,sudo alice")
-    machine.check_output("echo 'alice ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/waagent")
+    machine.check_output("umask 0337; echo 'alice ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/waagent")
     assert harden(inventory, OPS, {"name": "alice", "keys": [public], "sudo": False}).returncode == 0
     assert log_in(machine, "alice", key, "id --user --name").stdout == "alice\n"
     assert log_in(machine, "alice", key, "sudo --non-interactive true").returncode == 1

@@ -17,6 +17,8 @@ AUTHORITY = "/usr/local/share/ca-certificates/pryv-test.crt"
 def test_the_journal_arrives_where_it_is_sent(machine: Host, platform: Platform) -> None:
     name = f"logs.{platform.domain}"
     machine.check_output(f"cp /etc/hosts /run/hosts; echo 127.0.0.1 {name} >>/etc/hosts; mkdir -p {RECEIVED}")
+    # Credentials are mounts, which systemd shares with its services, but not in a container.
+    machine.check_output("mount --make-shared /run")
     machine.check_output(f"cp /etc/pryv/tls/ca.pem {AUTHORITY}; update-ca-certificates")
     machine.check_output(
         "systemd-run --unit=journal-receiver /usr/lib/systemd/systemd-journal-remote "
