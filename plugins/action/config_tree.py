@@ -20,8 +20,10 @@ TEMPLATE_SUFFIX = ".j2"
 END_MARK = "\0"
 MANAGED = "Made by Ansible; what is changed here is lost."
 INTERNAL = {"confirm", "name", "payload"}
-#: Seconds between attempts to confirm. Few, because SSH servers shut out whom they refuse again and again.
+#: Seconds between attempts to confirm.
 CONFIRMATION_PAUSES = (1, 3)
+#: What ssh says when the server knows who asks and refuses. It is not asked again: it would shut this address out for a while.
+REFUSAL = "Permission denied"
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -77,7 +79,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 return dict(self._execute_module(module_name="config_tree", module_args=confirm, task_vars=task_vars))
             except AnsibleConnectionFailure as error:
                 pause = next(pauses, None)
-                if pause is None:
+                if pause is None or REFUSAL in error.message:
                     raise AnsibleConnectionFailure(
                         f"No new connection since {', '.join(changed)} changed; within "
                         f"{arguments['confirm_within']} seconds the host puts the old files back: {error.message}"

@@ -117,8 +117,8 @@ def test_a_folder_of_the_operators_takes_the_place_of_the_trees(tmp_path: Path) 
 class Connections:
     """An action's ways to a host that refuses the first connections."""
 
-    def __init__(self, refused: int) -> None:
-        self.refused, self.made = refused, 0
+    def __init__(self, refused: int, reason: str = "Connection refused") -> None:
+        self.refused, self.reason, self.made = refused, reason, 0
 
     def reset(self) -> None:
         self.made += 1
@@ -126,7 +126,7 @@ class Connections:
     def execute(self, **call: Any) -> dict[str, Any]:
         assert call["module_args"]["confirm"]
         if self.made <= self.refused:
-            raise AnsibleConnectionFailure("Connection refused")
+            raise AnsibleConnectionFailure(self.reason)
         return {"changed": False}
 
     def confirm(self) -> dict[str, Any]:
@@ -154,6 +154,12 @@ def test_a_change_that_shuts_out_is_told_and_not_confirmed(impatient: list[float
     with pytest.raises(AnsibleConnectionFailure, match=r"since /etc/a changed; within 60 seconds.*back: .*refused"):
         Connections(refused=9).confirm()
     assert len(impatient) == 2
+
+
+def test_a_server_that_refuses_the_key_is_not_asked_again(impatient: list[float]) -> None:
+    with pytest.raises(AnsibleConnectionFailure, match="No new connection"):
+        Connections(9, "ops@co1: Permission denied (publickey).").confirm()
+    assert impatient == []
 
 
 def digest_of(tree: Path, **variables: Any) -> str:
