@@ -22,7 +22,7 @@ MANAGED = "Made by Ansible; what is changed here is lost."
 INTERNAL = {"confirm", "name", "payload"}
 #: Seconds between attempts to confirm.
 CONFIRMATION_PAUSES = (1, 3)
-#: What ssh says when the server knows who asks and refuses. It is not asked again: it would shut this address out for a while.
+#: What ssh says when the server refuses who asks. It is not asked again: it would shut this address out for a while.
 REFUSAL = "Permission denied"
 
 
