@@ -7,6 +7,7 @@ import base64
 import contextlib
 import fcntl
 import functools
+import itertools
 import json
 import os
 import re
@@ -504,10 +505,14 @@ class Volume:
 
     def note(self, slot: str | None, method: str, policy: str) -> None:
         """Writes into the header what a slot, if any, was made for, in place of what was noted before."""
-        previous = [n for n, token in self._tokens().items() if token["type"] == NOTE]
+        tokens = self._tokens()
+        previous = [n for n, token in tokens.items() if token["type"] == NOTE]
         if slot:
+            # clevis takes the first token of a slot for its own: ours has to come after it.
+            last = max((int(n) for n in tokens if n not in previous and slot in tokens[n]["keyslots"]), default=-1)
+            number = next(str(n) for n in itertools.count(last + 1) if str(n) not in tokens)
             token = {"type": NOTE, "keyslots": [slot], "method": method, "policy": policy}
-            command = ("cryptsetup", "token", "import", "--json-file", "-", self.device)
+            command = ("cryptsetup", "token", "import", "--token-id", number, "--json-file", "-", self.device)
             self._programs.run(*command, key=json.dumps(token).encode())
         for number in previous:
             self.remove_token(number)

@@ -186,9 +186,20 @@ class Host:
         self.slots[slot] = new
         return slot
 
-    def add_token(self, token: dict[str, Any]) -> None:
-        number = next(str(number) for number in range(32) if str(number) not in self.tokens)
+    def add_token(self, token: dict[str, Any], number: str = "") -> None:
+        number = number or next(str(number) for number in range(32) if str(number) not in self.tokens)
+        assert number not in self.tokens
+        assert int(number) < 32
         self.tokens[number] = token
+
+    def clevis_opens(self, slot: str) -> bool:
+        """Whether clevis takes a slot for its own: by the first token that the slot has."""
+        kinds = [
+            self.tokens[number]["type"]
+            for number in sorted(self.tokens, key=int)
+            if slot in self.tokens[number]["keyslots"]
+        ]
+        return kinds[:1] == ["clevis"]
 
     def files(self) -> list[str]:
         return sorted(path.name for path in self.keyfile.parent.glob("*"))
@@ -216,7 +227,7 @@ class Host:
                 for token in self.tokens.values():
                     token["keyslots"] = [number for number in token["keyslots"] if number != slot]
             case ["cryptsetup", "token", "import", *_]:
-                self.add_token(json.loads(data))
+                self.add_token(json.loads(data), options["--token-id"])
             case ["cryptsetup", "token", "remove", *_]:
                 del self.tokens[options["--token-id"]]
             case ["systemd-cryptenroll", *_]:
@@ -227,7 +238,7 @@ class Host:
                 slot = self.add(data, os.urandom(8).hex().encode())
                 self.add_token({"type": "clevis", "keyslots": [slot]})
             case ["clevis", "luks", "pass", *_, slot]:
-                return 0, self.slots[slot].decode(), ""
+                return (0, self.slots[slot].decode(), "") if self.clevis_opens(slot) else (1, "", "")
         return 0, "", ""
 
     def have_keys(self, *keys: str, method: str, renew: bool = False) -> list[str]:
@@ -262,6 +273,14 @@ def test_a_rotation_leaves_no_former_recovery_key(before: str, after: str, tmp_p
     assert host.have_keys("new", "old", method=after) == []
 
 
+def test_clevis_finds_its_key_however_often_it_was_made_anew(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    for method in ("keyfile", "tpm2", *["tang"] * 40):
+        host.have_keys("old", method=method, renew=True)
+    (slot,) = set(host.slots) - {"0"}
+    assert host.clevis_opens(slot)
+
+
 @pytest.mark.parametrize("again", [True, False], ids=["and once more", "once"])
 @pytest.mark.parametrize(("before", "after"), list(itertools.product(METHODS, METHODS)))
 def test_a_run_that_is_killed_anywhere_is_completed_by_the_next(
@@ -287,6 +306,7 @@ def test_a_run_that_is_killed_anywhere_is_completed_by_the_next(
         assert not host.opened_by(b"old")
         assert len(host.slots) == (1 if after == "operator" else 2)
         assert host.files() == (["key"] if after == "keyfile" else [])
+        assert after != "tang" or any(map(host.clevis_opens, host.slots))
         assert host.have_keys("new", "old", method=after) == []
 
 
