@@ -3,9 +3,8 @@
 Usage: tests/run.py [--fast] [STEP ...]
 
 A step is a linter, the unit tests, the tests of pages in a browser, or a molecule scenario. All steps run, whatever
-fails; scenarios on virtual machines run beside those on containers, `disk` only when it is named. The output of a step
-that fails is shown, that of all is kept under .cache/test. Each linter, each scenario and each pytest item counts as
-one.
+fails; scenarios on virtual machines run beside those on containers. The output of a step that fails is shown, that of
+all is kept under .cache/test. Each linter, each scenario and each pytest item counts as one.
 """
 
 from __future__ import annotations
@@ -38,9 +37,6 @@ LINTERS = {
 #: Scenarios on virtual machines. An emulated processor keeps little more than one core busy, and so does a scenario on
 #: containers, much of which is waiting.
 ON_MACHINES = frozenset({"disk", "vm"})
-
-#: Run when they are named: the power cuts of `disk` are a matter of moments, and want a machine to themselves.
-ON_REQUEST = frozenset({"disk"})
 
 #: Longer than any step takes; a step that hangs shall not keep the others from running.
 STEP_SECONDS = 60 * 60
@@ -181,11 +177,7 @@ def main() -> int:
     unknown = set(options.steps) - {step.name for step in known}
     if unknown:
         parser.error(f"no step {', '.join(sorted(unknown))}")
-    chosen = [
-        step
-        for step in steps(fast=options.fast)
-        if step.name in options.steps or not (options.steps or step.name in ON_REQUEST)
-    ]
+    chosen = [step for step in steps(fast=options.fast) if step.name in options.steps or not options.steps]
     first, rows = lanes(chosen)
 
     RESULTS.mkdir(parents=True, exist_ok=True)
