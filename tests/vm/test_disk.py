@@ -349,9 +349,10 @@ def test_a_key_file_replaces_the_operator(world: World) -> None:
 
 
 def test_a_foreign_disk_is_destroyed_once_and_grows_from_then_on(world: World) -> None:
-    lock(world)
-    # Nothing is destroyed while the host's own volume is on another disk: this host has none any more.
+    # Nothing is destroyed while the host's own volume is on another disk: this host has none any more. It has to forget
+    # it first: every log-in starts what is not mounted, and the key file would open it again.
     world.run("rm /etc/pryv/data_disk/uuid")
+    lock(world)
     shutil.rmtree(world.inventory / "backups")
     destroying = {"data_disk_device": FOREIGN, "data_disk_filesystem": "ext4", "data_disk_destroy": f"co1:{FOREIGN}"}
     played = world.converge(**destroying)
