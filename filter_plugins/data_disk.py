@@ -118,17 +118,18 @@ def _disk_problems(host: str, variables: Mapping[str, Any], is_core: bool) -> It
         yield from _key_problems(host, variables.get("data_disk_recovery_keys"))
     unlock = variables.get("data_disk_unlock", "tpm2")
     if unlock == "tang":
-        servers, threshold = variables.get("data_disk_tang_servers"), variables.get("data_disk_tang_threshold", 1)
+        servers, threshold = variables.get("data_disk_tang_servers"), variables.get("data_disk_tang_threshold")
         if not servers:
             where = f"{host}: data_disk_tang_servers"
             yield "error", where, "is empty, and data_disk_unlock is tang", "name at least one server"
         elif isinstance(threshold, int) and not 1 <= threshold <= len(servers):
             where = f"{host}: data_disk_tang_threshold"
             yield "error", where, f"is {threshold}", f"give 1 to the number of servers, {len(servers)}"
-    pcrs = variables.get("data_disk_tpm2_pcrs", [7])
-    if unlock == "tpm2" and not (isinstance(pcrs, list) and pcrs and all(pcr in range(24) for pcr in pcrs)):
-        where = f"{host}: data_disk_tpm2_pcrs"
-        yield "error", where, f"is {pcrs!r}", "give a list of registers from 0 to 23, such as [7]"
+    if unlock == "tpm2" and "data_disk_tpm2_pcrs" in variables:
+        pcrs = variables["data_disk_tpm2_pcrs"]
+        if not (isinstance(pcrs, list) and pcrs and all(pcr in range(24) for pcr in pcrs)):
+            where = f"{host}: data_disk_tpm2_pcrs"
+            yield "error", where, f"is {pcrs!r}", "give a list of registers from 0 to 23, such as [7]"
 
 
 def _key_problems(host: str, given: object) -> Iterator[tuple[str, str, str, str]]:
@@ -182,6 +183,5 @@ class FilterModule:
             "data_disk_next_key": next_recovery_key,
             "data_disk_destroy_wanted": destroy_wanted,
             "data_disk_problems": disk_problems,
-            "data_disk_unstable_name": unstable_name,
             "data_disk_unseal": unseal,
         }

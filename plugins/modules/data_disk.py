@@ -609,7 +609,8 @@ class Unlocking:
 
     def _slots(self) -> set[str]:
         """Slots that some unlocking key uses, noted or not."""
-        tokens = [token for kind in (NOTE, *TOKENS.values()) for token in self._tokens(kind).values()]
+        header = self._header()
+        tokens = [token for kind in (NOTE, *TOKENS.values()) for token in header.tokens(kind).values()]
         slots = {slot for token in tokens for slot in token["keyslots"]}
         return slots | {slot for path in (self._keyfile, self._coming) if (slot := self._opened_by(path))}
 
