@@ -212,24 +212,47 @@ ENVIRONMENT = {
     "HOME": "/root",
 }
 TEMPORARY_SUFFIX = ".config_tree"
-#: What holds for the unit that undoes unconfirmed changes. It must be able to put back any file, set-user-ID ones too,
-#: and to run actions: talk to systemd, load firewall rules, check a configuration.
-CONFINEMENT = (
-    "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_FSETID CAP_KILL CAP_NET_ADMIN",
-    "NoNewPrivileges=yes",
-    "PrivateDevices=yes",
-    "ProtectClock=yes",
-    "ProtectHostname=yes",
-    "ProtectKernelLogs=yes",
-    "ProtectKernelModules=yes",
-    "LockPersonality=yes",
-    "MemoryDenyWriteExecute=yes",
-    "RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6",
-    "RestrictNamespaces=yes",
-    "RestrictRealtime=yes",
-    "SystemCallArchitectures=native",
-    "SystemCallFilter=@system-service",
-)
+#: Where units are that outlive a reboot.
+UNITS = "/etc/systemd/system"
+#: Undoes unconfirmed changes. It must be able to put back any file, set-user-ID ones too, and to run actions: talk to
+#: systemd, load firewall rules, check a configuration.
+UNDO_SERVICE = """\
+[Unit]
+Description=Put old files back, whose successors no connection has confirmed
+CollectMode=inactive-or-failed
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh "{script}"
+CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_FSETID CAP_KILL CAP_NET_ADMIN
+NoNewPrivileges=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6
+RestrictNamespaces=yes
+RestrictRealtime=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+"""
+#: When it does so; where the host is booted meanwhile, so long after its boot.
+UNDO_TIMER = """\
+[Unit]
+Description=Wait for a connection that confirms new files
+CollectMode=inactive-or-failed
+
+[Timer]
+OnActiveSec={seconds}s
+AccuracySec=1s
+RemainAfterElapse=no
+
+[Install]
+WantedBy=timers.target
+"""
 LARGEST_DIFF = 256 * 1024  # bytes
 SHORTEST_SECRET = 6  # characters; anything shorter would mask ordinary words
 CLONE_NEWNS = 0x20000
@@ -674,7 +697,13 @@ class Provision:
         """
         self.module = module
         self.unit = f"config_tree-{name}-undo"
+        self.service, self.timer = f"{UNITS}/{self.unit}.service", f"{UNITS}/{self.unit}.timer"
         self.archive, self.script = f"{folder}/{name}.undo.tar", f"{folder}/{name}.undo"
+        #: In the order in which they may go: what begins the undoing first.
+        self.files = (
+            f"{UNITS}/timers.target.wants/{self.unit}.timer",
+            *(self.timer, self.service, self.archive, self.script),
+        )
 
     @property
     def pending(self) -> bool:
@@ -708,14 +737,15 @@ class Provision:
             f"tar --extract --preserve-permissions --numeric-owner --file {shlex.quote(self.archive)} --directory /",
             *(f"rm -f {shlex.quote(path)}" for path in made if not path.endswith("/")),
             *(f"{command} || {undo.get(command) or 'true'}" for command in commands),
-            f"rm -f {' '.join(map(shlex.quote, (marker, self.archive, self.script)))}",
+            f"rm -f {' '.join(map(shlex.quote, (marker, *self.files)))}",
         ]
-        write(self.script, "\n".join([*lines, ""]).encode(), os.geteuid(), os.getegid(), 0o700)
-        timer = (
-            f"systemd-run --quiet --collect --unit={self.unit} --on-active={seconds}s --timer-property=AccuracySec=1"
-        )
-        confined = " ".join(f"--property={shlex.quote(setting)}" for setting in CONFINEMENT)
-        code, output = run(self.module, f"{timer} {confined} /bin/sh {shlex.quote(self.script)}")
+        for path, text, mode in (
+            (self.script, "\n".join([*lines, ""]), 0o700),
+            (self.service, UNDO_SERVICE.format(script=self.script), 0o644),
+            (self.timer, UNDO_TIMER.format(seconds=seconds), 0o644),
+        ):
+            write(path, text.encode(), os.geteuid(), os.getegid(), mode)
+        code, output = run(self.module, f"systemctl enable --now --quiet {self.unit}.timer")
         if code != 0:
             self.forget()
             raise TreeError(f"nothing can undo the change if it goes wrong, so nothing was replaced: {output.strip()}")
@@ -726,17 +756,16 @@ class Provision:
         Raises:
             TreeError: They have been undone already.
         """
-        code, output = run(self.module, f"systemctl stop {self.unit}.timer")
+        code, output = run(self.module, f"systemctl disable --now --quiet {self.unit}.timer")
         if not self.pending:
             raise TreeError("the changes were not confirmed in time, and the old files are back")
-        # A timer that is not there, after a reboot, cannot be stopped and need not.
         if self.armed:
             raise TreeError(f"the timer that undoes the changes cannot be stopped: {output.strip() or code}")
         self.forget()
 
     def forget(self) -> None:
         """Drop what would undo the changes."""
-        for path in (self.script, self.archive):
+        for path in self.files:
             with contextlib.suppress(FileNotFoundError):
                 Path(path).unlink()
 
@@ -838,7 +867,7 @@ def make(module: AnsibleModule) -> dict[str, t.Any]:
         provision.confirm()
         marker.remove()
         return {"changed": True}
-    # The host was started anew before the changes were confirmed. This connection, made after it, confirms them.
+    # An earlier run ended before its timer stood, and so before it replaced anything, or after its confirmation.
     if provision.pending and not provision.armed and not module.check_mode:
         provision.forget()
     tree = Tree(files, parameters["owns"], parameters["attributes"], module.check_mode, set(marker.temporaries))

@@ -240,8 +240,7 @@ def test_units_of_data_disks_are_as_confined_as_the_docs_say(machine: Host, unlo
 
 
 def test_unit_that_undoes_changes_is_as_confined_as_the_docs_say(machine: Host) -> None:
-    settings = ("[Service]", "ExecStart=/bin/sh script", *config_tree.CONFINEMENT)
-    check_exposure(machine, "config_tree-undo.service", "\n".join(settings) + "\n")
+    check_exposure(machine, "config_tree-undo.service", config_tree.UNDO_SERVICE.format(script="script"))
 
 
 def test_ssh_takes_keys_alone_and_forwards_nothing(machine: Host) -> None:

@@ -31,7 +31,7 @@ DOMAIN = "changes.pryv.test"
 #: What the runs said, also for a look after a failure.
 OUTPUTS = fleet.CACHE / "changes"
 #: Seconds until wrong firewall rules undo themselves.
-UNDO_SECONDS = 10
+UNDO_SECONDS, UNDO_AFTER_BOOT_SECONDS = 10, 45
 
 #: What is on a host, in a few lines: the content of every file below /etc, and the containers.
 STATE = (
@@ -310,6 +310,26 @@ def test_rules_that_lock_out_undo_themselves(platform: Platform) -> None:
     assert {answer for _, answer in answers} == {"200"}, answers
     assert "/etc/pryv/firewall/rules.nft" in run.output
     assert platform.state()["co1"] == before
+
+
+def test_rules_that_lock_out_undo_themselves_after_a_reboot_too(platform: Platform) -> None:
+    before, pending = platform.state()["co1"], "find /var/lib/pryv/config_tree -name '*.undo'"
+    platform.provision(
+        *("--limit", "co1", "--tags", "firewall"),
+        kill="firewall : Place the rules",
+        after=UNDO_SECONDS,
+        variables={"pryv_admin_networks": ["192.0.2.0/24"], "firewall_confirm_within": UNDO_AFTER_BOOT_SECONDS},
+    )
+    host = next(host for host in platform.hosts.hosts if host.name == "co1")
+    fleet.docker("restart", "-t", "60", platform.hosts.container(host))
+    assert platform.shell("co1", pending), "they were undone before the reboot"
+    fleet.await_ssh(host)
+    platform.shell("co1", "systemctl is-system-running --wait")
+    end = time.monotonic() + 60
+    while platform.state()["co1"] != before:
+        assert time.monotonic() < end, platform.shell("co1", "docker ps --all")
+        time.sleep(1)
+    assert not platform.shell("co1", pending)
 
 
 def add_cores(platform: Platform, used: Mapping[str, str], *arguments: str) -> None:
