@@ -126,7 +126,8 @@ def reasons(output: str) -> list[str]:
 
     They are said again at the end of a run, hours of output after they were printed.
     """
-    found = re.findall(r"^(?:fatal: |failed: |\[ERROR\]|FAILED |ERROR ).*", output, re.MULTILINE)
+    # Ansible indents what a command said.
+    found = re.findall(r"^ *((?:fatal: |failed: |\[ERROR\]|FAILED |ERROR ).*)", output, re.MULTILINE)
     return [line[:REASON_LENGTH] for line in found[:REASONS]]
 
 

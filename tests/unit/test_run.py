@@ -45,10 +45,12 @@ def test_output_of_a_failed_step_is_shown_and_of_a_good_one_kept(capsys: pytest.
 
 def test_what_failed_is_said_again_in_a_few_lines() -> None:
     ansible = "TASK [x]\n[ERROR]: Task failed: no way\n\nfatal: [co1]: UNREACHABLE! =>\n    changed: false\n"
+    ansible += "    FAILED tests/c.py::test_d\n"
     pytest_output = "tests/a.py .F\nE   assert 1 == 2\nFAILED tests/a.py::test_b - assert 1 == 2\n"
     assert run.reasons(ansible + pytest_output) == [
         "[ERROR]: Task failed: no way",
         "fatal: [co1]: UNREACHABLE! =>",
+        "FAILED tests/c.py::test_d",
         "FAILED tests/a.py::test_b - assert 1 == 2",
     ]
     assert [len(line) for line in run.reasons(f"fatal: {'x' * 999}\n" * 99)] == [run.REASON_LENGTH] * run.REASONS
