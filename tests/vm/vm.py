@@ -324,6 +324,7 @@ class Machine:
         append = (
             "root=LABEL=root rw console=ttyS0 quiet apparmor=1 security=apparmor "
             f"vm.name={self.name} vm.address={self.address} vm.address6={ipv6_address(self._ip)} vm.key={data}"
+            + (" init=/usr/local/sbin/vm-start" if accelerated == "tcg" else "")
         )
         run(
             [
