@@ -359,8 +359,10 @@ def test_a_core_is_added_by_a_line_and_a_run_for_it_and_the_registry(platform: P
 
 
 def test_a_core_that_was_missing_is_added_by_a_run_for_all(platform: Platform) -> None:
-    """The only one of its zone."""
+    """The only one of its zone, and one whose roles run in another order: it is hardened when everything runs."""
     platform.hosts.up(limit=["co2"])
+    run = platform.provision("--limit", "co2", "--skip-tags", "firewall,hardening")
+    assert run.status == 0, run.recap
     add_cores(platform, {"co1": "co1", "early-user": "co1", "co3": "co3", "next-user": "co3"})
     assert platform.register("american-user", "america") == "co2"
 
