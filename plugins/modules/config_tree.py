@@ -123,6 +123,11 @@ options:
         description:
           - For O(confirm_within), what to run instead when the command fails on the old files, because there were none.
         type: str
+      unless:
+        description:
+          - A command that succeeds while what the command made is still there. Where it fails, the command is run
+            although nothing has changed. It is run in check mode, too, and must change nothing.
+        type: str
   confirm_within:
     description:
       - For changes that could lock the operator out. After the commands of O(on_change), the controller connects anew.
@@ -355,6 +360,7 @@ class Rule:
     path: str
     command: str
     undo: str | None = None
+    unless: str | None = None
 
 
 @dataclass
@@ -846,9 +852,15 @@ def readable(attributes: Attributes) -> str:
     return f"{owner}:{group} {attributes.mode:04o}"
 
 
-def due(rules: list[Rule], paths: Iterable[str]) -> list[str]:
-    """Commands that stand for any of the paths, once each, in their order."""
-    return list(dict.fromkeys(rule.command for rule in rules if any(matches(rule.path, path) for path in paths)))
+def due(module: AnsibleModule, rules: list[Rule], paths: Iterable[str]) -> list[str]:
+    """Commands that stand for any of the paths, or for what is gone, once each, in their order."""
+    return list(
+        dict.fromkeys(
+            rule.command
+            for rule in rules
+            if any(matches(rule.path, path) for path in paths) or (rule.unless and run(module, rule.unless)[0] != 0)
+        )
+    )
 
 
 def make(module: AnsibleModule) -> dict[str, t.Any]:
@@ -874,7 +886,7 @@ def make(module: AnsibleModule) -> dict[str, t.Any]:
     tree.compare()
     paths = [change.path for change in tree.changes]
     resumed = bool(marker.paths)
-    commands = due(actions, {*paths, *marker.paths})
+    commands = due(module, actions, {*paths, *marker.paths})
     result: dict[str, t.Any] = {
         "changed": bool(paths or commands),
         "changed_paths": paths,
@@ -886,7 +898,7 @@ def make(module: AnsibleModule) -> dict[str, t.Any]:
     if module._diff:
         result["diff"] = [describe(change) for change in tree.changes]
 
-    checks = due(validators, paths)
+    checks = due(module, validators, paths)
     for command, code, output in validate(module, checks, tree.changes) if checks else ():
         if code == 0:
             result["validated"].append(command)
@@ -948,7 +960,7 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                "options": {**rule, "undo": {"type": "str"}},
+                "options": {**rule, "undo": {"type": "str"}, "unless": {"type": "str"}},
             },
             "confirm_within": {"type": "int", "default": 0},
             "confirm": {"type": "bool", "default": False},

@@ -159,6 +159,19 @@ def test_an_unchanged_tree_touches_nothing(host: Host) -> None:
     assert not host.path("acted").exists()
 
 
+def test_what_is_gone_is_made_again_though_no_file_has_changed(host: Host) -> None:
+    host.files = {"etc/a": "a\n"}
+    action = {"path": "ROOT/etc/**", "command": "touch ROOT/made", "unless": "test -e ROOT/made"}
+    host.options = {"on_change": [action]}
+    host.run()
+    assert not host.run()["changed"]
+    host.path("made").unlink()
+    assert host.run(check=True)["changed"]
+    assert not host.path("made").exists()
+    assert host.run()["changed"]
+    assert host.path("made").exists()
+
+
 def test_only_what_differs_is_replaced(host: Host) -> None:
     host.files = {"etc/a": "a\n", "etc/b": "b\n"}
     host.run()

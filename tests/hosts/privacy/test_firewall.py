@@ -61,6 +61,16 @@ def addresses(host: fleet.Host) -> dict[int, str]:
     return {4: host.address, 6: str(fleet.ipv6_address(host.addresses[0]))}
 
 
+def configure(inventory: Path, **variables: object) -> None:
+    """Provisions the firewall of co4, with extra variables."""
+    subprocess.run(
+        [*SITE, "--inventory", str(inventory.resolve()), "--limit", "co4", "--extra-vars", json.dumps(variables)],
+        check=True,
+        cwd=CHECKOUT,
+        env={**os.environ, **fleet.environment()},
+    )
+
+
 def neighbour_of(hosts: Sequence[str], name: str) -> str:
     """Another host: the one before in the list, so that none is looked at by one that it trusts more than others."""
     return hosts[hosts.index(name) - 1]
@@ -256,9 +266,15 @@ def test_docker_works_on_after_a_reload_of_the_firewall(
     closed_from_outside(container_hosts, machines, "co1")
 
 
-def test_nothing_opens_when_docker_restarts(machines: dict[str, Host], container_hosts: fleet.Fleet) -> None:
+def test_nothing_opens_and_no_container_ends_when_docker_restarts(
+    machines: dict[str, Host], container_hosts: fleet.Fleet
+) -> None:
     names = next(host for host in container_hosts.hosts if host.name == "reg1").address
-    machines["co1"].check_output("systemctl restart docker.service")
+    started = "docker inspect --format '{{.Name}} {{.State.StartedAt}}' $(docker ps --quiet) | sort"
+    before = machines["co1"].check_output(started)
+    # As an update of either does.
+    machines["co1"].check_output("systemctl restart containerd.service docker.service")
+    assert machines["co1"].check_output(started) == before, "containers of the platform were started anew"
     runs_containers(machines["co1"], names)
     closed_from_outside(container_hosts, machines, "co1")
 
@@ -267,31 +283,45 @@ def test_egress_list_lets_out_what_it_names(
     inventory: Path, machines: dict[str, Host], container_hosts: fleet.Fleet
 ) -> None:
     core = machines["co4"]
-    address = {host.name: host.address for host in container_hosts.hosts}
+    address = {host.name: addresses(host) for host in container_hosts.hosts}
+
+    def connects(target: str, version: int, port: int) -> str:
+        return f"python3 -c '{CONNECT}' {address[target][version]} {port}"
 
     def reaches(target: str, port: int) -> tuple[bool, bool]:
         """Whether the host and a container of it do."""
-        command = f"python3 -c %s {address[target]} {port}"
-        return core.run(command, CONNECT).rc == 0, core.run(f"docker exec mistake {command}", CONNECT).rc == 0
+        command = connects(target, 4, port)
+        return core.run(command).rc == 0, core.run(f"docker exec mistake {command}").rc == 0
 
-    def configure(**variables: object) -> None:
-        subprocess.run(
-            [*SITE, "--inventory", str(inventory.resolve()), "--limit", "co4", "--extra-vars", json.dumps(variables)],
-            check=True,
-            cwd=CHECKOUT,
-            env={**os.environ, **fleet.environment()},
-        )
+    def reaches6(target: str) -> bool:
+        return bool(core.run(connects(target, 6, 443)).rc == 0)
 
     assert reaches("web1", 22) == reaches("co3", 22) == (True, True)
-    configure(firewall_egress=[{"network": f"{address['web1']}/32", "port": 22}])
+    assert reaches6("web1")
+    assert reaches6("co3")
+    listed = [(f"{address['web1'][4]}/32", 22), (f"{address['web1'][6]}/128", 443)]
+    configure(inventory, firewall_egress=[{"network": network, "port": port} for network, port in listed])
     try:
         assert reaches("web1", 22) == (True, True)
         assert reaches("co3", 22) == (False, False)
+        assert reaches6("web1")
+        assert not reaches6("co3")
         assert reaches("reg1", 443) == reaches("co3", 443) == (True, True)
-        core.check_output(f"docker exec mistake python3 -c %s {address['reg1']}", ASK)
+        core.check_output(f"docker exec mistake python3 -c %s {address['reg1'][4]}", ASK)
     finally:
-        configure()
+        configure(inventory)
     assert reaches("co3", 22) == (True, True)
+
+
+def test_rules_that_somebody_flushed_come_back(
+    inventory: Path, machines: dict[str, Host], container_hosts: fleet.Fleet
+) -> None:
+    rules = "nft list table inet pryv | grep -v 'counter packets'"
+    before = machines["co4"].check_output(rules)
+    machines["co4"].check_output("nft delete table inet pryv")
+    configure(inventory)
+    assert machines["co4"].check_output(rules) == before
+    closed_from_outside(container_hosts, machines, "co4")
 
 
 def test_rules_are_there_after_a_reboot(machines: dict[str, Host], container_hosts: fleet.Fleet) -> None:
