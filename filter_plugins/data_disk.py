@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from ansible.utils.vars import load_extra_vars
 
 #: 128 bits of letters and digits.
 SHORTEST_KEY = 22
+#: What the unlocking unit does not see (ProtectHome, PrivateTmp), or a boot begins without.
+NO_PLACE_FOR_KEYS = ("/dev", "/home", "/root", "/run", "/tmp", "/var/run", "/var/tmp")  # noqa: S108
 
 
 def recovery_keys(keys: Mapping[str, str], host: str) -> list[str]:
@@ -125,11 +128,30 @@ def _disk_problems(host: str, variables: Mapping[str, Any], is_core: bool) -> It
         elif isinstance(threshold, int) and not 1 <= threshold <= len(servers):
             where = f"{host}: data_disk_tang_threshold"
             yield "error", where, f"is {threshold}", f"give 1 to the number of servers, {len(servers)}"
+    if unlock == "keyfile" and "data_disk_keyfile" in variables:
+        directory = str(variables.get("pryv_data_directory") or "/srv/pryv")
+        yield from _keyfile_problems(host, str(variables["data_disk_keyfile"]), directory)
     if unlock == "tpm2" and "data_disk_tpm2_pcrs" in variables:
         pcrs = variables["data_disk_tpm2_pcrs"]
         if not (isinstance(pcrs, list) and pcrs and all(pcr in range(24) for pcr in pcrs)):
             where = f"{host}: data_disk_tpm2_pcrs"
             yield "error", where, f"is {pcrs!r}", "give a list of registers from 0 to 23, such as [7]"
+
+
+def _keyfile_problems(host: str, keyfile: str, data_directory: str) -> Iterator[tuple[str, str, str, str]]:
+    """Yield what would let a run succeed, and leave the disk locked at the next boot."""
+    where, remedy = f"{host}: data_disk_keyfile", "give a file on the system disk, such as /etc/pryv/data_disk/key"
+    path = posixpath.normpath(keyfile)
+    if not re.fullmatch(r"/[\w./:+@=-]+", keyfile):
+        yield "error", where, f"is {keyfile!r}, and has to be an absolute path without spaces", remedy
+    elif _is_below(path, data_directory):
+        yield "error", where, f"is {keyfile}, on the very disk that it unlocks", remedy
+    elif any(_is_below(path, place) for place in NO_PLACE_FOR_KEYS):
+        yield "error", where, f"is {keyfile}, which is hidden from the unlocking at boot, or gone by then", remedy
+
+
+def _is_below(path: str, directory: str) -> bool:
+    return f"{path}/".startswith(f"{posixpath.normpath(directory)}/")
 
 
 def _key_problems(host: str, given: object) -> Iterator[tuple[str, str, str, str]]:

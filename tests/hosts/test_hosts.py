@@ -234,7 +234,12 @@ def test_units_are_as_confined_as_the_docs_say(machine: Host) -> None:
 @pytest.mark.parametrize("unlock", ["tpm2", "tang", "keyfile", "operator"])
 def test_units_of_data_disks_are_as_confined_as_the_docs_say(machine: Host, unlock: str) -> None:
     for template in (CHECKOUT / "roles/data_disk/templates/root/etc/systemd/system").glob("*.service.j2"):
-        variables = {"data_disk_unlock": unlock, "pryv_data_directory": "/srv/pryv", "data_disk_volume": {"uuid": "u"}}
+        variables = {
+            "data_disk_unlock": unlock,
+            "data_disk_keyfile": "/etc/pryv/data_disk/key",
+            "pryv_data_directory": "/srv/pryv",
+            "data_disk_volume": {"uuid": "u"},
+        }
         text = jinja2.Template(template.read_text(), trim_blocks=True, lstrip_blocks=True).render(variables)
         check_exposure(machine, template.stem, text)
 

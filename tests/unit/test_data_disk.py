@@ -477,6 +477,11 @@ GOOD = {
 TANG = {"data_disk_unlock": "tang", "data_disk_tang_servers": [{"url": "http://tang1", "thumbprint": "abc"}]}
 
 
+def keyfile(path: str) -> dict[str, Any]:
+    """Settings with a key file."""
+    return {"data_disk_unlock": "keyfile", "data_disk_keyfile": path}
+
+
 def problems(changes: dict[str, Any], cores: list[str]) -> list[str]:
     """What is found wrong with co1, one line each."""
     found = filters.disk_problems({"co1": {**GOOD, **changes}}, cores)
@@ -499,6 +504,19 @@ def problems(changes: dict[str, Any], cores: list[str]) -> list[str]:
         (TANG | {"data_disk_tang_threshold": 0}, "error co1: data_disk_tang_threshold: is 0"),
         ({"data_disk_tpm2_pcrs": []}, "error co1: data_disk_tpm2_pcrs: is []"),
         ({"data_disk_tpm2_pcrs": [24]}, "error co1: data_disk_tpm2_pcrs: is [24]"),
+        (keyfile("/root/key"), "error co1: data_disk_keyfile: is /root/key, which is hidden from"),
+        (keyfile("/home/ops/key"), "error co1: data_disk_keyfile: is /home/ops/key, which"),
+        (keyfile("/run/user/0/key"), "error co1: data_disk_keyfile: is /run/user/0/key, which"),
+        (keyfile("/tmp/key"), "error co1: data_disk_keyfile: is /tmp/key, which"),  # noqa: S108
+        (keyfile("/var/tmp/key"), "error co1: data_disk_keyfile: is /var/tmp/key, which"),  # noqa: S108
+        (keyfile("/etc/../root/key"), "error co1: data_disk_keyfile: is /etc/../root/key, which"),
+        (keyfile("/srv/pryv/key"), "error co1: data_disk_keyfile: is /srv/pryv/key, on the very disk"),
+        (
+            keyfile("/data/key") | {"pryv_data_directory": "/data/"},
+            "error co1: data_disk_keyfile: is /data/key, on the",
+        ),
+        (keyfile("key"), "error co1: data_disk_keyfile: is 'key', and has to be an absolute path"),
+        (keyfile("/etc/my key"), "error co1: data_disk_keyfile: is '/etc/my key', and has to be"),
         ({"data_disk_destroy": "all"}, "error co1: data_disk_destroy is 'all', and has to name one host"),
         ({"data_disk_destroy": "co1:/dev/sdb"}, "error co1: data_disk_destroy names /dev/sdb"),
     ],
@@ -514,6 +532,11 @@ def test_problems_are_named(changes: dict[str, Any], problem: str) -> None:
         {},
         {"data_disk_recovery_keys": {"co1": "x" * 43, "co1@2": "y" * 43}},
         TANG,
+        keyfile("/etc/pryv/data_disk/key"),
+        keyfile("/srv/pryv-keys/key"),
+        keyfile("/rooted/key"),
+        # It is not used.
+        {"data_disk_unlock": "tpm2", "data_disk_keyfile": "/root/key"},
         {"data_disk_device": "", "pryv_environment": "development"},
         # What is in a vault that is locked; that it is, is reported once, with the secrets.
         {"data_disk_recovery_keys": None, "pryv_locked_vaults": ["vault.yml"]},
