@@ -174,6 +174,12 @@ mounted:
   description: Whether the volume is mounted at O(mount_point).
   type: bool
   returned: always
+filesystem:
+  description: >-
+    The type of the file system on the opened volume, whatever O(filesystem) says; empty while the volume is locked, or
+    is not made yet.
+  type: str
+  returned: always
 fstab:
   description: The entry for O(mount_point) in C(/etc/fstab), as its fields.
   type: list
@@ -847,14 +853,17 @@ class Keeper:
             if self.module.check_mode:
                 return False
             self.volume.open(self.keys[0])
-        kind = next(iter(self.signatures(self.volume.mapped)), "").split()[:1]
-        if kind != [self.wanted["filesystem"]]:
+        if self._filesystem() != self.wanted["filesystem"]:
             return False
         with tempfile.TemporaryDirectory(dir="/run") as folder:
             tried = self.programs.run("mount", "-o", "ro", self.volume.mapped, folder, accept=(0, 32))
             if tried.code == 0:
                 self.programs.run("umount", folder)
             return tried.code == 0
+
+    def _filesystem(self) -> str:
+        """The type of what is on the opened volume; empty for nothing."""
+        return next((signature.split()[0] for signature in self.signatures(self.volume.mapped)), "")
 
     def _make_filesystem(self) -> None:
         if not self.opened():
@@ -1053,6 +1062,7 @@ class Keeper:
         return {
             "uuid": header.uuid if header else "",
             "epoch": header.epoch if header else 0,
+            "filesystem": self._filesystem() if opened else "",
             "mounted": bool(opened and str(self.mount_point) in opened.mounts),
             "fstab": next((fields for fields in lines if fields[1:2] == [str(self.mount_point)]), []),
         }

@@ -434,6 +434,36 @@ def test_a_header_that_no_key_opens_is_not_restored(restoring: Restoring) -> Non
     assert restoring.ran == []
 
 
+@pytest.mark.parametrize(
+    ("found", "is_open", "filesystem"),
+    [
+        ([{"type": "ext4", "label": "pryv_data"}], True, "ext4"),
+        ([{"type": "xfs"}], True, "xfs"),
+        ([], True, ""),
+        ([{"type": "xfs"}], False, ""),
+    ],
+)
+def test_the_file_system_that_is_there_is_told_whatever_is_wanted(
+    found: list[dict[str, str]], is_open: bool, filesystem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_command(command: list[str], **_: object) -> tuple[int, str, str]:
+        assert command == ["wipefs", "--no-act", "--json", "/dev/mapper/pryv_data"]
+        return 0, json.dumps({"signatures": found}) if found else "", ""
+
+    monkeypatch.setattr(module.Keeper, "opened", lambda _: opened() if is_open else None)
+    params = {"keys": ["key"], "device": "/dev/vdb", "name": "pryv_data", "mount_point": "/srv/pryv"}
+    unlock = {"method": "operator", "keyfile": "/etc/pryv/data_disk/key"}
+    keeper = module.Keeper(
+        SimpleNamespace(
+            params={**params, "unlock": unlock, "filesystem": "xfs"},
+            check_mode=False,
+            get_bin_path=lambda _: None,
+            run_command=run_command,
+        )
+    )
+    assert keeper.state()["filesystem"] == filesystem
+
+
 def test_the_highest_number_is_the_current_key() -> None:
     keys = {"co1": "first", "co1@10": "tenth", "co1@2": "second", "co10": "another's", "co1@x": "nobody's"}
     assert filters.recovery_keys(keys, "co1") == ["tenth", "second", "first"]
@@ -586,6 +616,12 @@ def test_copies_of_a_host_are_not_those_of_one_whose_name_begins_alike(tmp_path:
         "db-2": [[str(copies / names["db-2"])], [OTHER]],
         "d.": [[], []],
     }
+
+
+@pytest.mark.parametrize(("there", "used"), [("ext4", "ext4"), ("", "xfs")])
+def test_the_inventory_names_the_file_system_of_new_volumes_only(there: str, used: str, tmp_path: Path) -> None:
+    hosts = {"co1": {"data_disk_filesystem": "xfs", "data_disk_volume": {"filesystem": there}}}
+    assert shown(tmp_path, hosts, ["data_disk_filesystem_there"]) == {"co1": [used]}
 
 
 def test_a_run_tells_its_command_line_from_its_inventory(tmp_path: Path) -> None:
