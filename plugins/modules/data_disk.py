@@ -792,10 +792,21 @@ class Keeper:
     # Act
 
     def present(self) -> None:
-        """Makes the disk what it shall be."""
+        """Makes the disk what it shall be.
+
+        Raises:
+            DiskError: When that cannot be done, or might destroy something.
+        """
+        # Without cryptsetup no header can be read, and our own volume looks like anybody's.
+        if not self.module.check_mode:
+            self._need_cryptsetup()
         if self.unlocking.method == "tpm2" and not Path("/dev/tpmrm0").exists():
             raise DiskError("this host has no TPM 2.0 (/dev/tpmrm0): give it one, or choose another data_disk_unlock")
         disk = self.look()
+        if not self.programs.has("cryptsetup") and any(kind.startswith("crypto_LUKS") for kind in disk.signatures):
+            device = self.wanted["device"]
+            self.module.warn(f"{device} has a LUKS header; whose it is cannot be told before cryptsetup is installed")
+            return
         verdict = judge(disk, self.wanted["device"], self.wanted["destroy"])
         if verdict != "ours":
             self._make(disk, verdict)
@@ -807,6 +818,10 @@ class Keeper:
             return
         self._have_keys(disk)
         self._grow()
+
+    def _need_cryptsetup(self) -> None:
+        if not self.programs.has("cryptsetup"):
+            raise DiskError("cryptsetup is not installed, and without it no volume can be read: site.yml installs it")
 
     def _make(self, disk: Disk, verdict: str) -> None:
         if verdict == "format":
@@ -966,7 +981,12 @@ class Keeper:
             self.programs.run("resize2fs", self.volume.mapped)
 
     def opened_only(self) -> None:
-        """Opens a volume that is complete."""
+        """Opens a volume that is complete.
+
+        Raises:
+            DiskError: When it is not complete, or cannot be opened.
+        """
+        self._need_cryptsetup()
         disk = self.look()
         verdict = judge(disk, self.wanted["device"])
         if verdict != "ours":

@@ -464,6 +464,67 @@ def test_the_file_system_that_is_there_is_told_whatever_is_wanted(
     assert keeper.state()["filesystem"] == filesystem
 
 
+class Bare:
+    """A host without cryptsetup, which may be a reinstalled one: what its disk holds, and what a run says of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.signatures: list[str] = []
+        self.warnings: list[str] = []
+        self.looked = False
+        monkeypatch.setattr(module.Keeper, "look", lambda _: self.look())
+
+    def look(self) -> Any:
+        self.looked = True
+        unknown = bool(self.signatures)
+        return dataclasses.replace(EMPTY, signatures=self.signatures, unknown=unknown, missed={OURS: "/dev/vdb"})
+
+    def keeper(self, *, check_mode: bool, destroy: bool = False) -> Any:
+        params = {"keys": ["key"], "device": "/dev/vdb", "name": "pryv_data", "mount_point": "/srv/pryv"}
+        unlock = {"method": "operator", "keyfile": "/etc/pryv/data_disk/key"}
+        return module.Keeper(
+            SimpleNamespace(
+                params={**params, "unlock": unlock, "destroy": destroy},
+                check_mode=check_mode,
+                get_bin_path=lambda _: None,
+                run_command=pytest.fail,
+                warn=self.warnings.append,
+            )
+        )
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> Bare:
+    return Bare(monkeypatch)
+
+
+@pytest.mark.parametrize("destroy", [False, True])
+def test_without_cryptsetup_nothing_is_destroyed_as_it_may_be_ours(bare: Bare, destroy: bool) -> None:
+    bare.signatures = ["crypto_LUKS (labelled pryv_data)"]
+    with pytest.raises(module.DiskError, match="cryptsetup is not installed"):
+        bare.keeper(check_mode=False, destroy=destroy).present()
+    assert not bare.looked
+
+
+def test_without_cryptsetup_nothing_is_opened(bare: Bare) -> None:
+    with pytest.raises(module.DiskError, match="cryptsetup is not installed"):
+        bare.keeper(check_mode=True).opened_only()
+
+
+@pytest.mark.parametrize("destroy", [False, True])
+def test_check_mode_does_not_judge_a_volume_before_cryptsetup_is_there(bare: Bare, destroy: bool) -> None:
+    bare.signatures = ["crypto_LUKS (labelled pryv_data)"]
+    keeper = bare.keeper(check_mode=True, destroy=destroy)
+    keeper.present()
+    assert keeper.steps == []
+    assert "cannot be told before cryptsetup is installed" in bare.warnings[0]
+
+
+def test_check_mode_refuses_what_is_no_volume_without_cryptsetup_too(bare: Bare) -> None:
+    bare.signatures = ["ext4"]
+    with pytest.raises(module.DiskError, match="has no header of it"):
+        bare.keeper(check_mode=True).present()
+
+
 def test_the_highest_number_is_the_current_key() -> None:
     keys = {"co1": "first", "co1@10": "tenth", "co1@2": "second", "co10": "another's", "co1@x": "nobody's"}
     assert filters.recovery_keys(keys, "co1") == ["tenth", "second", "first"]
