@@ -169,6 +169,7 @@ class Host:
 
     Attributes:
         left: After how many programs a run is killed.
+        sss: What clevis was last told to bind a key to.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -176,6 +177,7 @@ class Host:
         self.slots = {"0": b"old"}
         self.tokens: dict[str, dict[str, Any]] = {}
         self.left = sys.maxsize
+        self.sss = ""
 
     def opened_by(self, key: bytes, slot: str = "") -> str | None:
         return next((number for number, known in self.slots.items() if known == key and slot in ("", number)), None)
@@ -234,16 +236,18 @@ class Host:
                 assert environ_update
                 slot = self.add(environ_update["PASSWORD"].encode(), os.urandom(8))
                 self.add_token({"type": "systemd-tpm2", "keyslots": [slot]})
-            case ["clevis", "luks", "bind", *_]:
+            case ["clevis", "luks", "bind", *_, "sss", sss]:
+                self.sss = sss
                 slot = self.add(data, os.urandom(8).hex().encode())
                 self.add_token({"type": "clevis", "keyslots": [slot]})
             case ["clevis", "luks", "pass", *_, slot]:
                 return (0, self.slots[slot].decode(), "") if self.clevis_opens(slot) else (1, "", "")
         return 0, "", ""
 
-    def have_keys(self, *keys: str, method: str, renew: bool = False) -> list[str]:
-        """Has the keys as they are wanted, and returns the steps."""
+    def have_keys(self, *keys: str, method: str, renew: bool = False, **more: object) -> list[str]:
+        """Has the keys as they are wanted, with more settings of the method if given, and returns the steps."""
         unlock = {"pcrs": [7], "servers": [SERVER], "threshold": 1, "keyfile": str(self.keyfile), "method": method}
+        unlock |= more
         argon2id = {"memory": 1, "iterations": 1, "parallel": 1}
         params = {"keys": keys, "device": "/dev/vdb", "name": "pryv_data", "mount_point": "/srv/pryv"}
         keeper = module.Keeper(
@@ -271,6 +275,16 @@ def test_a_rotation_leaves_no_former_recovery_key(before: str, after: str, tmp_p
     assert not host.opened_by(b"old")
     assert len(host.slots) == (1 if after == "operator" else 2)
     assert host.have_keys("new", "old", method=after) == []
+
+
+def test_clevis_is_told_every_tang_server_and_how_many_must_answer(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    servers = [SERVER, {"url": "http://tang2:7500", "thumbprint": "def"}]
+    host.have_keys("old", method="tang", servers=servers, threshold=2)
+    pins = [{"url": "http://tang1", "thp": "abc"}, {"url": "http://tang2:7500", "thp": "def"}]
+    assert json.loads(host.sss) == {"t": 2, "pins": {"tang": pins}}
+    assert host.have_keys("old", method="tang", servers=servers, threshold=2) == []
+    assert host.have_keys("old", method="tang", servers=servers, threshold=1) == ["let tang open it at boot"]
 
 
 def test_clevis_finds_its_key_however_often_it_was_made_anew(tmp_path: Path) -> None:
