@@ -331,7 +331,10 @@ def judge(disk: Disk, device: str, destroy: bool = False) -> str:
     elsewhere = {uuid: place for uuid, place in disk.missed.items() if place and place != disk.path}
     if elsewhere and not ours:
         uuid, place = next(iter(elsewhere.items()))
-        raise DiskError(f"this host's volume {uuid} is on {place}, and not on {device}: name that disk")
+        raise DiskError(
+            f"this host's volume {uuid} is on {place}, and not on {device}: name that disk, or see "
+            "docs/operations/data-disk.md for how to move to another"
+        )
     if ours:
         return "ours"
     unfinished = disk.header is not None and disk.header.label == UNFINISHED
