@@ -348,6 +348,14 @@ def _machine_problems(
             f"its clock is {abs(offset):.0f} s {ahead} this machine's",
             "set both by NTP (timedatectl): certificates and tokens are refused otherwise",
         )
+    if survey["advertised"]:
+        yield _problem(
+            "warning",
+            host,
+            f"its kernel has the IPv6 route of {', '.join(survey['advertised'])} from router advertisements, "
+            "which role hardening has it ignore from the next boot on",
+            "give the host a static IPv6 address, or systemd-networkd or NetworkManager, which read them themselves",
+        )
     yield from _port_problems(host, survey, roles)
 
 

@@ -93,6 +93,9 @@ survey:
     addresses:
       description: The machine's own IPv4 addresses.
       type: list
+    advertised:
+      description: Network interfaces whose IPv6 default route the kernel has from router advertisements.
+      type: list
     listeners:
       description: Services that listen, each with C(protocol), C(address), C(port) and C(process).
       type: list
@@ -100,6 +103,7 @@ survey:
 
 LISTENING, UNCONNECTED = "0A", "07"  # states in /proc/net: TCP's LISTEN, and what UDP shows for a bound socket
 GIGABYTE = 10**9
+RTF_ADDRCONF = 0x40000  # uapi/linux/ipv6_route.h: the kernel's own reading of an advertisement
 
 
 def os_release(text: str) -> dict[str, str]:
@@ -163,6 +167,14 @@ def own_addresses(text: str) -> list[str]:
     return sorted({address for address in found if not ipaddress.ip_address(address).is_loopback})
 
 
+def advertised(text: str) -> list[str]:
+    """Return the interfaces of /proc/net/ipv6_route that have an advertised default route."""
+    routes = (line.split() for line in text.splitlines())
+    return sorted(
+        {route[9] for route in routes if int(route[0] + route[1], 16) == 0 and int(route[8], 16) & RTF_ADDRCONF}
+    )
+
+
 def data_disk(directory: str, device: str | None) -> tuple[float | None, bool | None]:
     """Return the data disk's size in units of 10^9 bytes, and whether the named device is there."""
     present: bool | None = None
@@ -193,6 +205,7 @@ def main() -> None:
     release = os_release(Path("/etc/os-release").read_text())
     memory = re.search(r"^MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
     root = os.statvfs("/")
+    routes = Path("/proc/net/ipv6_route")  # not there without IPv6
     data_disk_gb, data_device_found = data_disk(module.params["data_directory"], module.params["data_device"])
     module.exit_json(
         changed=False,
@@ -210,6 +223,7 @@ def main() -> None:
             "user": os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name,
             "managed": Path("/etc/pryv").is_dir(),
             "addresses": own_addresses(Path("/proc/net/fib_trie").read_text()),
+            "advertised": advertised(routes.read_text()) if routes.exists() else [],
             "listeners": listeners(),
         },
     )

@@ -56,6 +56,19 @@ def test_own_addresses() -> None:
     assert machine_survey.own_addresses(text) == ["10.77.10.11"]
 
 
+@pytest.mark.parametrize(
+    ("flags", "interface", "found"),
+    [("00450003", "eth0", ["eth0"]), ("00000003", "eth0", []), ("00200200", "lo", [])],
+    ids=["advertised", "static", "none"],
+)
+def test_default_routes_that_the_kernel_has_from_advertisements(flags: str, interface: str, found: list[str]) -> None:
+    zero, router = "0" * 32, "fe80".ljust(31, "0") + "1"
+    lines = [f"{zero} 00 {zero} 00 {router} 00000400 00000001 00000000 {flags}     {interface}"]
+    # A network that an advertisement names is no route out of it.
+    lines.append(f"20010db8{'0' * 24} 40 {zero} 00 {zero} 00000100 00000001 00000000 00040001     eth1")
+    assert machine_survey.advertised("\n".join(lines)) == found
+
+
 def test_this_machine() -> None:
     arguments = {"data_directory": "/nowhere", "data_device": "/dev/nothing", "controller_time": time.time() - 100}
     with (

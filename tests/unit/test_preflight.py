@@ -319,6 +319,7 @@ def survey(**changed: Any) -> dict[str, Any]:
         "asked_at": 0,
         "managed": False,
         "addresses": ["192.0.2.21"],
+        "advertised": [],
         "listeners": [],
     }
     return {"survey": good | changed}
@@ -346,6 +347,11 @@ def test_a_fit_host_passes() -> None:
 )
 def test_an_unfit_host(changed: dict[str, Any], expected: str) -> None:
     assert found("co1", **changed) == [f"error co1: {expected}"]
+
+
+def test_a_route_that_hardening_takes_away_is_told_before() -> None:
+    (line,) = found("co1", advertised=["eth0", "eth1"])
+    assert line.startswith("warning co1: its kernel has the IPv6 route of eth0, eth1 from router advertisements")
 
 
 def test_a_slow_answer_is_no_wrong_clock() -> None:
