@@ -150,6 +150,24 @@ def world() -> World:
     return made
 
 
+def lock(world: World) -> None:
+    """Leaves the machine as a boot does that nothing unlocked."""
+    world.run("systemctl stop pryv-data-unlock.service docker.socket")
+    assert world.run("test -e /dev/mapper/pryv_data && echo open", check=False) == ""
+    assert world.run("systemctl is-active docker.service", check=False) == "inactive"
+
+
+def assert_left_locked(world: World) -> None:
+    """The boot could not unlock the disk: the machine answers and says so, and nothing runs or writes without it."""
+    world.await_state("the unlocking has failed once", "test -e /run/issue.d/pryv-data.issue")
+    assert "The data disk is locked" in world.run("cat /run/issue.d/pryv-data.issue; run-parts /etc/update-motd.d")
+    assert world.run("findmnt /srv/pryv", check=False) == ""
+    assert world.run("systemctl is-active docker.service", check=False) == "inactive"
+    assert world.run("touch /srv/pryv/file && echo written", check=False) == ""
+    # Whoever asks for Docker does not get it either.
+    assert world.run("systemctl start docker.service && echo started", check=False) == ""
+
+
 def test_a_recovery_key_is_made_in_the_vault(world: World) -> None:
     assert world.play("playbooks/secrets.yml").code == 0
     assert list(world.vault()) == ["co1"]
@@ -224,8 +242,15 @@ def test_the_volume_is_made_as_documented(world: World) -> None:
     assert world.backups[0].read_bytes().startswith(b"$ANSIBLE_VAULT")
 
 
-def test_after_a_reboot_the_tpm_unlocks_it_before_docker_starts(world: World) -> None:
+def test_the_tpm_keeps_it_locked_for_another_system(world: World) -> None:
+    """Its register says what has booted, and is set back by a reboot."""
     world.run("echo precious >/srv/pryv/data; sync /srv/pryv/data")
+    world.run(f"tpm2_pcrextend 7:sha256={'1' * 64}")
+    lock(world)
+    assert world.run("systemctl start pryv-data-unlock.service && echo started", check=False) == ""
+
+
+def test_after_a_reboot_the_tpm_unlocks_it_before_docker_starts(world: World) -> None:
     world.restart(world.shut_down)
     world.await_state("Docker runs", "systemctl is-active docker.service")
     assert world.run("cat /srv/pryv/data") == "precious"
@@ -266,28 +291,21 @@ def test_rotated_keys_replace_the_old_ones_without_downtime(world: World) -> Non
     assert world.backups != copies
 
 
-def assert_left_locked(world: World) -> None:
-    """The boot could not unlock the disk: the machine answers and says so, and nothing runs or writes without it."""
-    world.await_state("the unlocking has failed once", "test -e /run/issue.d/pryv-data.issue")
-    assert "The data disk is locked" in world.run("cat /run/issue.d/pryv-data.issue; run-parts /etc/update-motd.d")
-    assert world.run("findmnt /srv/pryv", check=False) == ""
-    assert world.run("systemctl is-active docker.service", check=False) == "inactive"
-    assert world.run("touch /srv/pryv/file && echo written", check=False) == ""
-    # Whoever asks for Docker does not get it either.
-    assert world.run("systemctl start docker.service && echo started", check=False) == ""
-
-
 def test_tang_down_and_disks_in_another_order(world: World) -> None:
-    world.run("systemctl enable --now tangd.socket")
+    """Two servers, both of which have to answer."""
+    world.run(
+        "cd /usr/lib/systemd/system; sed s/80/81/ tangd.socket >/etc/systemd/system/second.socket; "
+        "cp tangd@.service /etc/systemd/system/second@.service; systemctl daemon-reload; "
+        "systemctl start tangd.socket second.socket"
+    )
     thumbprint = world.run("tang-show-keys 80")
-    server = {"url": "http://127.0.0.1", "thumbprint": thumbprint}
-    world.set(data_disk_unlock="tang", data_disk_tang_servers=[server])
+    servers = [{"url": f"http://127.0.0.1:{port}", "thumbprint": thumbprint} for port in (80, 81)]
+    world.set(data_disk_unlock="tang", data_disk_tang_servers=servers, data_disk_tang_threshold=2)
     played = world.converge()
     assert played.code == 0, played.output
     kinds = world.run(f"cryptsetup luksDump --dump-json-metadata {DEVICE}")
     assert "clevis" in kinds
     assert "systemd-tpm2" not in kinds
-    world.run("systemctl disable tangd.socket")
     world.restart(world.shut_down, "foreign", "data", "root")
 
     assert world.run(f"readlink -f {DEVICE}") == "/dev/vdb"
@@ -295,16 +313,13 @@ def test_tang_down_and_disks_in_another_order(world: World) -> None:
     assert_left_locked(world)
 
     world.run("systemctl start tangd.socket")
+    assert world.run(f"clevis luks unlock -d {DEVICE} -n one_of_two && echo open", check=False) == ""
+    assert world.run("systemctl is-active docker.service", check=False) == "inactive"
+
+    world.run("systemctl start second.socket")
     world.await_state("Docker runs", "systemctl is-active docker.service")
     assert world.run("cat /srv/pryv/data") == "precious"
     assert world.run("test -e /run/issue.d/pryv-data.issue && echo there", check=False) == ""
-
-
-def lock(world: World) -> None:
-    """Leaves the machine as a boot does that nothing unlocked."""
-    world.run("systemctl stop pryv-data-unlock.service docker.socket")
-    assert world.run("test -e /dev/mapper/pryv_data && echo open", check=False) == ""
-    assert world.run("systemctl is-active docker.service", check=False) == "inactive"
 
 
 def test_an_operator_unlocks_it_and_the_services_start(world: World) -> None:
