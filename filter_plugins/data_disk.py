@@ -82,12 +82,15 @@ def destroy_wanted(wanted: str, host: str, device: str) -> bool:
     return named == host
 
 
-def disk_problems(values: Mapping[str, Mapping[str, Any]], cores: Collection[str]) -> list[dict[str, str]]:
+def disk_problems(
+    values: Mapping[str, Mapping[str, Any]], cores: Collection[str], data_directory: str
+) -> list[dict[str, str]]:
     """What is wrong with the settings of hosts' disks; nothing is asked from the hosts, and no key is ever named.
 
     Args:
         values: By host, the variables that its inventory sets.
         cores: The cores, which must have such a disk in production.
+        data_directory: Where the disk is mounted on hosts for which the inventory names no other place.
 
     Returns:
         Mappings of severity, where, problem and remedy.
@@ -95,7 +98,9 @@ def disk_problems(values: Mapping[str, Mapping[str, Any]], cores: Collection[str
     return [
         {"severity": severity, "where": where, "problem": problem, "remedy": remedy}
         for host, variables in values.items()
-        for severity, where, problem, remedy in _disk_problems(host, variables, host in cores)
+        for severity, where, problem, remedy in _disk_problems(
+            host, {"pryv_data_directory": data_directory, **variables}, host in cores
+        )
     ]
 
 
@@ -129,8 +134,7 @@ def _disk_problems(host: str, variables: Mapping[str, Any], is_core: bool) -> It
             where = f"{host}: data_disk_tang_threshold"
             yield "error", where, f"is {threshold}", f"give 1 to the number of servers, {len(servers)}"
     if unlock == "keyfile" and "data_disk_keyfile" in variables:
-        directory = str(variables.get("pryv_data_directory") or "/srv/pryv")
-        yield from _keyfile_problems(host, str(variables["data_disk_keyfile"]), directory)
+        yield from _keyfile_problems(host, str(variables["data_disk_keyfile"]), str(variables["pryv_data_directory"]))
     if unlock == "tpm2" and "data_disk_tpm2_pcrs" in variables:
         pcrs = variables["data_disk_tpm2_pcrs"]
         if not (isinstance(pcrs, list) and pcrs and all(pcr in range(24) for pcr in pcrs)):
