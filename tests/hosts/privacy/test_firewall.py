@@ -45,6 +45,8 @@ while True:
         data, peer = key.fileobj.recvfrom(512)
         key.fileobj.sendto(data, peer)
 """
+#: Lists the firewall's table, without what it has counted.
+RULES = "nft list table inet pryv | grep -v 'counter packets'"
 CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3).close()"
 #: Asks a name server over UDP, as `nslookup` does.
 ASK = """
@@ -316,24 +318,23 @@ def test_egress_list_lets_out_what_it_names(
 def test_rules_that_somebody_flushed_come_back(
     inventory: Path, machines: dict[str, Host], container_hosts: fleet.Fleet
 ) -> None:
-    rules = "nft list table inet pryv | grep -v 'counter packets'"
-    before = machines["co4"].check_output(rules)
+    before = machines["co4"].check_output(RULES)
     machines["co4"].check_output("nft delete table inet pryv")
     configure(inventory)
-    assert machines["co4"].check_output(rules) == before
+    assert machines["co4"].check_output(RULES) == before
     closed_from_outside(container_hosts, machines, "co4")
 
 
 def test_rules_are_there_after_a_reboot(machines: dict[str, Host], container_hosts: fleet.Fleet) -> None:
     host = next(host for host in container_hosts.hosts if host.name == "co4")
-    before = machines["co4"].check_output("nft list table inet pryv | grep -v 'counter packets'")
+    before = machines["co4"].check_output(RULES)
     up = machines["co4"].check_output("docker ps --quiet | wc --lines")
     fleet.docker("restart", "-t", "60", container_hosts.container(host))
     fleet.await_ssh(host)
     core = machines["co4"]
     core.check_output("systemctl is-system-running --wait")
     listen(core, "co4")
-    assert core.check_output("nft list table inet pryv | grep -v 'counter packets'") == before
+    assert core.check_output(RULES) == before
     end = time.monotonic() + 120
     while core.check_output("docker ps --quiet | wc --lines") != up:
         assert time.monotonic() < end, core.check_output("docker ps --all")
