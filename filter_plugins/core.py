@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
+
+# What Pryv's mfa replaces, in this form only.
+PLACEHOLDER = re.compile(r"\{\{ \w+ \}\}")
+ENDPOINTS = {"single": ("single",), "challenge-verify": ("challenge", "verify")}
+ENDPOINT_KEYS = ("url", "method", "headers", "body")
 
 
 def core_problems(values: Mapping[str, Mapping[str, Any]], bounds: Mapping[str, Sequence[int]]) -> list[dict[str, str]]:
@@ -37,9 +44,80 @@ def core_problems(values: Mapping[str, Mapping[str, Any]], bounds: Mapping[str, 
     return problems
 
 
+def mfa_problems(values: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Check that the second factor has the endpoints that its mode needs: without them mfa does not start.
+
+    Args:
+        values: By host, `core_mfa_mode`, `core_mfa_endpoints` and `pryv_locked_vaults`, as far as they are set.
+
+    Returns:
+        Mappings of severity, where, problem and remedy. Values may hold secrets: only modes and schemes are named.
+        Types, methods and keys that are missing or too many are checked with all others'.
+    """
+    return [
+        {"severity": "error", "where": f"{host}: {where}", "problem": problem, "remedy": remedy}
+        for host, variables in values.items()
+        for where, problem, remedy in _mfa_problems(variables)
+    ]
+
+
+def _mfa_problems(variables: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    mode = variables.get("core_mfa_mode", "disabled")
+    endpoints = variables.get("core_mfa_endpoints") or {}
+    if not isinstance(endpoints, Mapping):
+        return
+    if mode == "disabled" and endpoints:
+        yield (
+            "core_mfa_mode",
+            "is disabled, and core_mfa_endpoints has some: no user would be asked for a second factor",
+            f"set it to {' or '.join(ENDPOINTS)}, or take the endpoints out",
+        )
+    for name in ENDPOINTS.get(mode, ()):
+        where, endpoint = f"core_mfa_endpoints.{name}", endpoints.get(name)
+        if isinstance(endpoint, Mapping):
+            yield from _endpoint_problems(where, endpoint)
+        elif not variables.get("pryv_locked_vaults"):  # it may be in there; reported with the secrets
+            yield (
+                where,
+                f"is missing, and core_mfa_mode is {mode}",
+                f"give it {', '.join(ENDPOINT_KEYS)}, or set core_mfa_mode to disabled",
+            )
+
+
+def _endpoint_problems(where: str, endpoint: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    for key in ENDPOINT_KEYS:
+        value = endpoint.get(key)
+        texts = value.values() if isinstance(value, Mapping) else [value]
+        if key in endpoint and None in texts:
+            yield (
+                f"{where}.{key}",
+                "is empty, or has something in {{ }} that is no variable",
+                "begin a text with Pryv's placeholders with !unsafe",
+            )
+        elif key == "url" and isinstance(value, str) and (wrong := _url_problem(value)):
+            yield f"{where}.url", wrong, "give a URL that begins with https:// or http://"
+
+
+def _url_problem(url: str) -> str:
+    """Return what is wrong with a URL that may have placeholders; it is not quoted beyond its host."""
+    plain = PLACEHOLDER.sub("x", url)
+    if not url:
+        return "is empty"
+    if re.search(r"[\s{}]", plain):
+        return "has white space or braces that are no placeholder such as {{ code }}"
+    try:
+        parts = urlsplit(plain)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return "is no URL"
+    if parts.scheme not in ("http", "https"):
+        return f"has the scheme {parts.scheme!r}" if parts.scheme else "has no scheme"
+    return "" if host else "names no host"
+
+
 class FilterModule:
     """The filters of role ``core``."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name the filters."""
-        return {"core_problems": core_problems}
+        return {"core_problems": core_problems, "mfa_problems": mfa_problems}

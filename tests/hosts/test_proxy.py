@@ -56,6 +56,7 @@ def routes(platform: Platform) -> Iterator[Route]:
     """What the services of a platform have to be asked for."""
     domain, leader = platform.domain, platform.topology["leader"]
     for core in platform.hosts("core"):
+        with_mfa = platform.setting("core", "core_mfa_mode", core) != "disabled"
         for name in (f"{core}.{domain}", f"{USER}.{domain}"):
             for method, path, service, arrives in (
                 ("GET", "/", "core", "/"),
@@ -68,10 +69,15 @@ def routes(platform: Platform) -> Iterator[Route]:
                 ("POST", "/events/abc/series", "hfs", "/events/abc/series"),
                 ("POST", "/series/batch", "hfs", "/series/batch"),
                 ("GET", "/previews/events/abc?w=5", "preview", "/events/abc"),
-                ("POST", "/auth/login", "mfa", "/login"),
-                ("POST", "/auth/login/", "mfa", "/login"),
-                ("POST", "/AUTH/%6Cogin", "mfa", "/login"),
-                ("POST", "/mfa/activate", "mfa", "/mfa/activate"),
+                *(
+                    ("POST", path, "mfa" if with_mfa else "core", arrives if with_mfa else path)
+                    for path, arrives in (
+                        ("/auth/login", "/login"),
+                        ("/auth/login/", "/login"),
+                        ("/AUTH/%6Cogin", "/login"),
+                        ("/mfa/activate", "/mfa/activate"),
+                    )
+                ),
             ):
                 yield Route(core, name, method, path, service, core, arrives)
     for name in (f"{label}.{domain}" for label in ("reg", "reg2", "access", "service")):

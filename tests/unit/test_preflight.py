@@ -205,6 +205,78 @@ def test_what_is_no_number_is_left_to_the_check_of_types(value: Any) -> None:
     assert core.core_problems({"co1": {"core_log_days": value}}, BOUNDS) == []
 
 
+ENDPOINT = {"url": "https://sms.example.com/send?to={{ phone }}", "method": "POST", "headers": {}, "body": "{{ code }}"}
+DISABLED = "is disabled, and core_mfa_endpoints has some: no user would be asked for a second factor"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, []),
+        ({"core_mfa_mode": "disabled", "core_mfa_endpoints": {}}, []),
+        ({"core_mfa_mode": "maybe"}, []),  # reported with all other values that are not among those allowed
+        ({"core_mfa_mode": "single", "core_mfa_endpoints": {"single": ENDPOINT}}, []),
+        ({"core_mfa_mode": "single", "core_mfa_endpoints": {"single": ENDPOINT, "verify": {"url": ""}}}, []),
+        ({"core_mfa_mode": "single", "pryv_locked_vaults": ["vault.yml"]}, []),
+        ({"core_mfa_endpoints": {"single": ENDPOINT}}, [f"core_mfa_mode: {DISABLED}"]),
+        ({"core_mfa_mode": "single"}, ["core_mfa_endpoints.single: is missing, and core_mfa_mode is single"]),
+        (
+            {"core_mfa_mode": "challenge-verify", "core_mfa_endpoints": {"challenge": ENDPOINT, "single": ENDPOINT}},
+            ["core_mfa_endpoints.verify: is missing, and core_mfa_mode is challenge-verify"],
+        ),
+    ],
+)
+def test_the_second_factor_has_the_endpoints_of_its_mode(given: dict[str, Any], expected: list[str]) -> None:
+    assert lines(core.mfa_problems({"co1": given})) == [f"error co1: {line}" for line in expected]
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"url": "http://127.0.0.1:8000/"}, []),
+        ({"url": ""}, ["url: is empty"]),
+        ({"url": "sms.example.com/hush"}, ["url: has no scheme"]),
+        ({"url": "ftp://sms.example.com/hush"}, ["url: has the scheme 'ftp'"]),
+        ({"url": "https:///hush"}, ["url: names no host"]),
+        ({"url": "https://[hush/"}, ["url: is no URL"]),
+        ({"url": "https://a:hush/"}, ["url: is no URL"]),
+        (
+            {"url": "https://sms.example.com/{{code}}?hush"},
+            ["url: has white space or braces that are no placeholder such as {{ code }}"],
+        ),
+        # What Ansible took for variables, and found none.
+        ({"body": None}, ["body: is empty, or has something in {{ }} that is no variable"]),
+        ({"headers": {"a": None}}, ["headers: is empty, or has something in {{ }} that is no variable"]),
+    ],
+)
+def test_an_endpoint_of_the_second_factor(changed: dict[str, Any], expected: list[str]) -> None:
+    given = {"core_mfa_mode": "single", "core_mfa_endpoints": {"single": ENDPOINT | changed}}
+    found = core.mfa_problems({"co1": given})
+    assert lines(found) == [f"error co1: core_mfa_endpoints.single.{line}" for line in expected]
+    assert "hush" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "expected"),
+    [
+        (ENDPOINT, None),
+        ({"url": "https://sms.example.com/", "method": "POST"}, "missing required arguments: body, headers"),
+        (ENDPOINT | {"method": "PUT"}, "value of method must be one of: GET, POST, got: PUT"),
+        (ENDPOINT | {"token": "hush"}, "core_mfa_endpoints.single.token. Supported parameters include: body, headers"),
+    ],
+)
+def test_the_keys_of_an_endpoint(endpoint: dict[str, Any], expected: str | None) -> None:
+    (found,) = [
+        preflight._value_problem(name, option, {"single": endpoint})
+        for name, option in yaml.safe_load((ROOT / "roles/core/meta/argument_specs.yml").read_text())["argument_specs"][
+            "main"
+        ]["options"].items()
+        if name == "core_mfa_endpoints"
+    ]
+    assert (found is None) if expected is None else (expected in str(found))
+    assert "hush" not in str(found)
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
@@ -237,6 +309,7 @@ def test_all_that_an_inventory_has_wrong_is_in_one_report(tmp_path: Path) -> Non
         "pryv_secrets": dict.fromkeys(("core_system_key",), "Password"),
         "core_log_days": 0,
         "core_mfa_mode": "maybe",
+        "core_mfa_endpoints": {"single": {"url": "https://sms.example.com/"}},
         "core_images": {"core": "docker.io/pryvio/core@sha256:00"},
         "data_disk_device": "vdb",
         "data_disk_recovery_keys": {"co1": "Password"},
@@ -266,6 +339,7 @@ def test_all_that_an_inventory_has_wrong_is_in_one_report(tmp_path: Path) -> Non
     for expected in (
         "pryv_secrets.core_system_key: has 8 characters",
         "core_mfa_mode: value of core_mfa_mode must be one of",
+        "core_mfa_endpoints: missing required arguments: body, headers, method found in core_mfa_endpoints -> single",
         "co1: core_log_days: is 0",
         "co1: core_images.core: is pinned by digest",
         "co1: data_disk_device",
