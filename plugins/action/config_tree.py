@@ -7,11 +7,17 @@ import hashlib
 import json
 import os
 import re
+import shlex
+import shutil
+import tempfile
 import time
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ansible import constants
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
@@ -24,6 +30,15 @@ INTERNAL = {"confirm", "name", "payload"}
 CONFIRMATION_PAUSES = (1, 3)
 #: What ssh says when the server refuses who asks. It is not asked again: it would shut this address out for a while.
 REFUSAL = "Permission denied"
+#: An ssh whose connections share nothing with older ones. What it starts to pass through jump hosts (ProxyJump by the
+#: name that it was called by itself, ProxyCommand by PATH) is again this one; of options given twice, the first counts.
+FRESH_SSH = """\
+#!/usr/bin/env bash
+export PATH={folder}:"$PATH"
+exec -a "$0" {ssh} -o ControlMaster=no -o ControlPath=none "$@"
+"""
+#: Seconds that a server behind a jump host may take to answer, and what it is greeted with.
+JUMP_SECONDS, GREETING = 15, b"SSH-2.0-confirmation\r\n"
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -55,36 +70,80 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         content = json.dumps({path: base64.b64encode(data).decode() for path, data in sorted(files.items())})
         arguments["name"] = re.sub(r"[^\w.-]+", "-", f"{role.get_name() if role else 'playbook'}-{src}")
         arguments["payload"] = base64.b64encode(zlib.compress(content.encode())).decode()
+        reached = [target for target in arguments.get("confirm_through") or [] if self._leads_to(target)]
         result.update(self._execute_module(module_name="config_tree", module_args=arguments, task_vars=task_vars))
         if result.get("unconfirmed") and not result.get("failed"):
-            confirmation = self._confirm(arguments, result["changed_paths"], task_vars)
+            changed = result["changed_paths"] or [action["command"] for action in result["actions"]]
+            confirmation = self._confirm(arguments, changed, reached, task_vars)
             if confirmation.get("failed"):
                 return {**result, **confirmation}
             result["unconfirmed"] = False
         return result
 
     def _confirm(
-        self, arguments: dict[str, Any], changed: list[str], task_vars: dict[str, Any] | None
+        self, arguments: dict[str, Any], changed: list[str], reached: list[str], task_vars: dict[str, Any] | None
     ) -> dict[str, Any]:
         """Confirm the changes through a new connection, and return what the module says.
 
         Only a connection made after the change proves that the next one will be possible, too. An SSH server that reads
         its configuration again refuses connections for a moment, up to a second on a busy host; hence the retries.
+
+        Args:
+            arguments: The module's.
+            changed: What changed, in words.
+            reached: Servers behind this host that were reached before.
+            task_vars: Variables of the task.
         """
         confirm = {**arguments, "confirm": True}
         pauses = iter(CONFIRMATION_PAUSES)
-        while True:
-            self._connection.reset()
+        # What comes after this task does not go on over the old connection either.
+        self._connection.reset()
+        with self._new_connections():
+            while True:
+                try:
+                    if lost := [target for target in reached if not self._leads_to(target)]:
+                        raise AnsibleConnectionFailure(f"through this host, {', '.join(lost)} is not reached any more")
+                    return dict(
+                        self._execute_module(module_name="config_tree", module_args=confirm, task_vars=task_vars)
+                    )
+                except AnsibleConnectionFailure as error:
+                    pause = next(pauses, None)
+                    if pause is None or REFUSAL in error.message:
+                        raise AnsibleConnectionFailure(
+                            f"No new connection since {', '.join(changed)} changed; within "
+                            f"{arguments['confirm_within']} seconds the host puts back what was there: {error.message}"
+                        ) from error
+                time.sleep(pause)
+
+    @contextmanager
+    def _new_connections(self) -> Iterator[None]:
+        """Have the connection plugin make each connection anew, and each of a jump host on the way."""
+        if self._connection.transport != "ssh":
+            yield
+            return
+        given = self._connection.get_option("ssh_executable")
+        with tempfile.TemporaryDirectory(dir=constants.DEFAULT_LOCAL_TMP) as folder:
+            fresh = Path(folder, "ssh")
+            real = shlex.quote(shutil.which(given) or given)
+            fresh.write_text(FRESH_SSH.format(folder=shlex.quote(folder), ssh=real))
+            fresh.chmod(0o700)
+            self._connection.set_option("ssh_executable", str(fresh))
             try:
-                return dict(self._execute_module(module_name="config_tree", module_args=confirm, task_vars=task_vars))
-            except AnsibleConnectionFailure as error:
-                pause = next(pauses, None)
-                if pause is None or REFUSAL in error.message:
-                    raise AnsibleConnectionFailure(
-                        f"No new connection since {', '.join(changed)} changed; within "
-                        f"{arguments['confirm_within']} seconds the host puts the old files back: {error.message}"
-                    ) from error
-            time.sleep(pause)
+                yield
+            finally:
+                self._connection.set_option("ssh_executable", given)
+
+    def _leads_to(self, target: str) -> bool:
+        """Whether an SSH server, given as `address:port`, answers through this host."""
+        if self._connection.transport != "ssh":
+            return True
+        host, ssh = (self._connection.get_option(name) for name in ("host", "ssh_executable"))
+        command = self._connection._build_command(ssh, "ssh", "-W", target, host)
+        try:
+            said = self._connection._run([b"timeout", str(JUMP_SECONDS).encode(), *command], GREETING, sudoable=False)
+        except AnsibleConnectionFailure:
+            return False
+        return bytes(said[1]).startswith(b"SSH-")
 
 
 class Renderer:

@@ -122,19 +122,34 @@ options:
       undo:
         description:
           - For O(confirm_within), what to run instead when the command fails on the old files, because there were none.
+          - With C(keep), what brings back what that one has printed, which it gets as its input.
+        type: str
+      keep:
+        description:
+          - For O(confirm_within), a command that prints the state that the command is about to change, where the old
+            files do not say it all. C(undo) brings it back, and the command is not run on the old files.
         type: str
       unless:
         description:
           - A command that succeeds while what the command made is still there. Where it fails, the command is run
-            although nothing has changed. It is run in check mode, too, and must change nothing.
+            although nothing has changed, and has to be confirmed like a change. It is run in check mode, too, and must
+            change nothing.
         type: str
   confirm_within:
     description:
       - For changes that could lock the operator out. After the commands of O(on_change), the controller connects anew.
         If it has not succeeded within so many seconds, the host puts the old files back and runs the commands again.
+      - The new connection shares nothing with an older one, not even on its way through jump hosts.
       - V(0) for changes that need no confirmation.
     type: int
     default: 0
+  confirm_through:
+    description:
+      - Where this host leads to as a jump host, each as C(address:port) of an SSH server. What could be reached through
+        it before the change has to be reached afterwards, or the change is not confirmed. Used on the controller.
+    type: list
+    elements: str
+    default: []
   confirm:
     description: Confirms the changes that wait for it; made by the action plugin, over the new connection.
     type: bool
@@ -219,6 +234,8 @@ ENVIRONMENT = {
 TEMPORARY_SUFFIX = ".config_tree"
 #: Where units are that outlive a reboot.
 UNITS = "/etc/systemd/system"
+#: Ends what was kept, in the script that brings it back.
+KEPT = "--- what was kept ends here ---"
 #: Undoes unconfirmed changes. It must be able to put back any file, set-user-ID ones too, and to run actions: talk to
 #: systemd, load firewall rules, check a configuration.
 UNDO_SERVICE = """\
@@ -360,6 +377,7 @@ class Rule:
     path: str
     command: str
     undo: str | None = None
+    keep: str | None = None
     unless: str | None = None
 
 
@@ -731,18 +749,19 @@ class Provision:
             marker: File of the marker, to be removed with the changes.
             seconds: Time until the changes undo themselves.
         """
+        Path(self.archive).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tarfile.open(self.archive, "w") as archive:
             Path(self.archive).chmod(0o600)
             for change in changes:
                 if change.before is not None:
                     archive.add(change.path.rstrip("/"), recursive=False)
         made = [change.path for change in changes if change.before is None]
-        undo = {rule.command: rule.undo for rule in rules}
+        by_command = {rule.command: rule for rule in rules}
         lines = [
             "#!/bin/sh",
             f"tar --extract --preserve-permissions --numeric-owner --file {shlex.quote(self.archive)} --directory /",
             *(f"rm -f {shlex.quote(path)}" for path in made if not path.endswith("/")),
-            *(f"{command} || {undo.get(command) or 'true'}" for command in commands),
+            *(self._undo(by_command[command]) for command in commands),
             f"rm -f {' '.join(map(shlex.quote, (marker, *self.files)))}",
         ]
         for path, text, mode in (
@@ -755,6 +774,14 @@ class Provision:
         if code != 0:
             self.forget()
             raise TreeError(f"nothing can undo the change if it goes wrong, so nothing was replaced: {output.strip()}")
+
+    def _undo(self, rule: Rule) -> str:
+        """Lines of a shell script that undo an action, after the old files are back."""
+        if not rule.keep:
+            return f"{rule.command} || {rule.undo or 'true'}"
+        # Where there was nothing to keep, the command fails and prints nothing.
+        _, kept, _ = self.module.run_command(shlex.split(rule.keep), environ_update=ENVIRONMENT)
+        return "\n".join([f"{rule.undo or 'true'} <<'{KEPT}'", *kept.splitlines(), KEPT])
 
     def confirm(self) -> None:
         """Keep the changes.
@@ -922,8 +949,9 @@ def make(module: AnsibleModule) -> dict[str, t.Any]:
                 if not change.is_folder and change.attributes and change.replaces
             ],
         )
-        if parameters["confirm_within"] and not provision.pending:
-            provision.arm(tree.changes, actions, commands, marker.file, parameters["confirm_within"])
+    if result["changed"] and parameters["confirm_within"] and not provision.pending:
+        provision.arm(tree.changes, actions, commands, marker.file, parameters["confirm_within"])
+    if paths:
         place(tree.changes)
     for action in result["actions"]:
         action["rc"], output = run(module, action["command"])
@@ -960,9 +988,10 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                "options": {**rule, "undo": {"type": "str"}, "unless": {"type": "str"}},
+                "options": {**rule, **{key: {"type": "str"} for key in ("undo", "keep", "unless")}},
             },
             "confirm_within": {"type": "int", "default": 0},
+            "confirm_through": {"type": "list", "elements": "str", "default": []},
             "confirm": {"type": "bool", "default": False},
             "state_directory": {"type": "path", "default": "/var/lib/pryv/config_tree"},
             "name": {"type": "str"},

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import stat
+import subprocess
 import sys
 import tempfile
 import textwrap
@@ -639,3 +640,26 @@ def test_what_a_run_that_ended_before_its_timer_left_undoes_nothing_later(carefu
     assert careful.path("timer").exists(), "the next change has nothing that undoes it"
     assert "failed" not in confirm(careful)
     assert careful.path("etc/a").read_text() == "2"
+
+
+def test_what_is_made_again_waits_for_its_confirmation_and_what_was_there_comes_back(host: Host) -> None:
+    """Also where it was not as it should be; the file says nothing of it."""
+    undo = "sh -c 'cat > ROOT/made; test -s ROOT/made || rm ROOT/made'"
+    action = {"path": "ROOT/etc/**", "command": "cp ROOT/etc/a ROOT/made", "keep": "cat ROOT/made", "undo": undo}
+    host.files = {"etc/a": "as it should be\n"}
+    host.options = {"on_change": [{**action, "unless": "cmp ROOT/etc/a ROOT/made"}], "confirm_within": 60}
+    host.run(sabotage=timers_of(host))
+    assert "failed" not in confirm(host)
+    for before in ("it's different\n", None):
+        if before is None:
+            host.path("made").unlink()
+        else:
+            host.path("made").write_text(before)
+        result = host.run(sabotage=timers_of(host))
+        assert (result["changed_paths"], result["unconfirmed"]) == ([], True)
+        assert host.path("timer").exists()
+        assert host.path("made").read_text() == "as it should be\n"
+        subprocess.run(["sh", host.path("state/test.undo")], check=True)
+        host.path("timer").unlink()
+        assert (host.path("made").read_text() if host.path("made").exists() else None) == before
+        assert host.path("etc/a").read_text() == "as it should be\n"

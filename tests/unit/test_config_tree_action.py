@@ -117,21 +117,43 @@ def test_a_folder_of_the_operators_takes_the_place_of_the_trees(tmp_path: Path) 
 class Connections:
     """An action's ways to a host that refuses the first connections."""
 
-    def __init__(self, refused: int, reason: str = "Connection refused") -> None:
-        self.refused, self.reason, self.made = refused, reason, 0
+    transport = "ssh"
+
+    def __init__(self, refused: int, reason: str = "Connection refused", behind: str | None = None) -> None:
+        self.refused, self.reason, self.made, self.behind = refused, reason, 0, behind
+        self.options = {"ssh_executable": "ssh", "host": "co1"}
+        self.was_reset = False
 
     def reset(self) -> None:
-        self.made += 1
+        assert self.options["ssh_executable"] == "ssh", "one that shares nothing does not know what is shared"
+        self.was_reset = True
+
+    def get_option(self, name: str) -> str:
+        return self.options[name]
+
+    def set_option(self, name: str, value: str) -> None:
+        self.options[name] = value
 
     def execute(self, **call: Any) -> dict[str, Any]:
+        assert self.was_reset
+        assert Path(self.options["ssh_executable"]).is_absolute(), "an old connection may confirm"
         assert call["module_args"]["confirm"]
+        self.made += 1
         if self.made <= self.refused:
             raise AnsibleConnectionFailure(self.reason)
         return {"changed": False}
 
     def confirm(self) -> dict[str, Any]:
-        action = SimpleNamespace(_connection=self, _execute_module=self.execute)
-        answer: dict[str, Any] = plugin.ActionModule._confirm(action, {"confirm_within": 60}, ["/etc/a"], None)
+        action = SimpleNamespace(
+            _connection=self,
+            _execute_module=self.execute,
+            _leads_to=lambda target: target == self.behind,
+            _new_connections=lambda: plugin.ActionModule._new_connections(action),
+        )
+        answer: dict[str, Any] = plugin.ActionModule._confirm(
+            action, {"confirm_within": 60}, ["/etc/a"], ["192.0.2.1:22"], None
+        )
+        assert self.options["ssh_executable"] == "ssh"
         return answer
 
 
@@ -144,22 +166,50 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_a_server_that_reads_its_configuration_anew_is_given_time(impatient: list[float]) -> None:
-    host = Connections(refused=2)
+    host = Connections(refused=2, behind="192.0.2.1:22")
     assert host.confirm() == {"changed": False}
     assert host.made == 3
     assert impatient == [1, 3]
 
 
 def test_a_change_that_shuts_out_is_told_and_not_confirmed(impatient: list[float]) -> None:
-    with pytest.raises(AnsibleConnectionFailure, match=r"since /etc/a changed; within 60 seconds.*back: .*refused"):
-        Connections(refused=9).confirm()
+    with pytest.raises(
+        AnsibleConnectionFailure, match=r"since /etc/a changed; within 60 seconds.*puts back what was there: .*refused"
+    ):
+        Connections(refused=9, behind="192.0.2.1:22").confirm()
     assert len(impatient) == 2
 
 
 def test_a_server_that_refuses_the_key_is_not_asked_again(impatient: list[float]) -> None:
     with pytest.raises(AnsibleConnectionFailure, match="No new connection"):
-        Connections(9, "ops@co1: Permission denied (publickey).").confirm()
+        Connections(9, "ops@co1: Permission denied (publickey).", "192.0.2.1:22").confirm()
     assert impatient == []
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_jump_host_that_no_longer_leads_to_a_host_is_told_and_not_confirmed() -> None:
+    host = Connections(refused=0)
+    with pytest.raises(AnsibleConnectionFailure, match=r"through this host, 192\.0\.2\.1:22 is not reached any more"):
+        host.confirm()
+    assert host.made == 0
+
+
+@pytest.mark.parametrize(
+    "way", ["-oProxyJump=jump", "-oProxyCommand=ssh -F CONFIG -W %h:%p -oControlPath=CONFIG.socket jump"]
+)
+def test_a_new_connection_is_new_through_jump_hosts_as_well(tmp_path: Path, way: str) -> None:
+    config, seen = tmp_path / "config", tmp_path / "seen"
+    note = tmp_path / "note"
+    # What ssh starts for the jump host says how it was called.
+    note.write_text(f"#!/bin/sh\ntr '\\0' ' ' < /proc/$PPID/cmdline >> {seen}\n")
+    note.chmod(0o700)
+    config.write_text(f"Match host jump exec {note}\n  ProxyCommand false\n")
+    host = Connections(refused=0)
+    with plugin.ActionModule._new_connections(SimpleNamespace(_connection=host)):
+        command = [host.options["ssh_executable"], "-F", str(config), way.replace("CONFIG", str(config)), "co1"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 255
+    assert "-o ControlMaster=no -o ControlPath=none -" in seen.read_text(), done.stderr
 
 
 def digest_of(tree: Path, **variables: Any) -> str:
