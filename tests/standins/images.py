@@ -1,7 +1,7 @@
 """Builds the images that stand in for Pryv's, as one archive that `docker load` reads.
 
-Everything comes from Debian packages; neither a Docker daemon nor a registry is needed. The archive is made anew only
-when the recipe changes, and the same recipe gives the same image IDs.
+Everything comes from Debian packages and, for MongoDB, from PyPI; neither a Docker daemon nor a registry of images is
+needed. The archive is made anew only when the recipe changes, and the same recipe gives the same image IDs.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,22 +44,27 @@ IMAGES = {
 }
 
 SUITE = "trixie"
-PACKAGES = ("python3", "python3-yaml", "redis-server", "dash")
+PACKAGES = ("python3", "python3-yaml", "redis-server", "influxdb", "dash")
+PYTHON = "3.13"  # the suite's
+WHEELS = HERE / "wheels.txt"
+PLATFORMS = {"amd64": "manylinux_2_28_x86_64", "arm64": "manylinux_2_28_aarch64"}
 # What of them a running service opens: the rest stays out of the base.
 KEPT = re.compile(
-    r"usr/(bin/(python3(\.\d+)?|redis-server|redis-check-rdb|redis-cli|dash|sh)|lib(64)?)(/|$)"
+    r"usr/(bin/(python3(\.\d+)?|redis-server|redis-check-rdb|redis-cli|influxd?|dash|sh)|lib(64)?)(/|$)"
     r"|(bin|lib|lib64)$|(etc|proc|sys|dev|run|root|tmp|usr|usr/bin|var|var/lib)$"
 )
 DROPPED = re.compile(
     r"usr/lib/(python3\.\d+/(ensurepip|idlelib|pydoc_data|turtledemo|tkinter|_pyrepl|__phello__|unittest|test)"
-    r"|\w+-linux-gnu/(gconv|perl)|systemd|init|mime|valgrind|tmpfiles.d|binfmt.d|dpkg|apt|gcc)(/|$)"
+    r"|python3/dist-packages/secantus/(admin|opsboard|sql)|\w+-linux-gnu/(gconv|perl)|systemd|init|mime|valgrind|tmpfiles.d|binfmt.d|dpkg|apt|gcc)(/|$)"
 )
-# Debian's merged /usr, which only an installation would make; and modules compiled once rather than at each start.
+# Debian's merged /usr, which only an installation would make; the wheels; and modules compiled once rather than at each
+# start, whatever the time stamps of their sources become.
 HOOK = "; ".join(
     (
         'for name in bin lib lib64; do test -e "$1/$name" || ln -s "usr/$name" "$1/$name"; done',
         'for name in proc sys dev run root tmp; do mkdir -p "$1/$name"; done',
-        """chroot "$1" sh -c 'python3 -m compileall -q /usr/lib/python3*'""",
+        'cp -r "$STANDIN_WHEELS/." "$1/usr/lib/python3/dist-packages"',
+        """chroot "$1" sh -c 'python3 -m compileall -q --invalidation-mode unchecked-hash /usr/lib/python3*'""",
     )
 )
 USERS = "root:x:0:0::/root:/bin/sh\napp:x:9999:9999::/app:/bin/sh\n"
@@ -107,24 +115,28 @@ def _build() -> Path:
 
 def _base() -> Layer:
     """The layer of Debian's packages; kept in the cache, since it changes seldom."""
-    recipe = json.dumps([SUITE, PACKAGES, KEPT.pattern, DROPPED.pattern, HOOK, USERS, GROUPS])
+    wheels = WHEELS.read_text(encoding="utf-8")
+    recipe = json.dumps([SUITE, PACKAGES, wheels, KEPT.pattern, DROPPED.pattern, HOOK, USERS, GROUPS])
     path = CACHE / f"base-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.tar"
     if not path.exists():
         if shutil.which("mmdebstrap") is None:
             subprocess.run([HERE.parent / "fleet" / "install"], check=True)
         raw = path.with_suffix(".raw.tar")
-        subprocess.run(
-            [
-                "mmdebstrap",
-                "--quiet",
-                "--variant=extract",
-                f"--include={','.join(PACKAGES)}",
-                f"--extract-hook={HOOK}",
-                SUITE,
-                str(raw),
-            ],
-            check=True,
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            _unpack_wheels(Path(folder))
+            subprocess.run(
+                [
+                    "mmdebstrap",
+                    "--quiet",
+                    "--variant=extract",
+                    f"--include={','.join(PACKAGES)}",
+                    f"--extract-hook={HOOK}",
+                    SUITE,
+                    str(raw),
+                ],
+                check=True,
+                env={**os.environ, "STANDIN_WHEELS": folder},
+            )
         draft = path.with_suffix(".draft")
         with tarfile.open(raw) as source, tarfile.open(draft, "w", format=tarfile.GNU_FORMAT) as target:
             for member in source:
@@ -137,6 +149,21 @@ def _base() -> Layer:
         raw.unlink()
         draft.replace(path)
     return Layer(path.read_bytes())
+
+
+def _unpack_wheels(folder: Path) -> None:
+    """Unpacks the wheels as an installation would, which is the same for wheels that install no commands."""
+    with tempfile.TemporaryDirectory() as wheels:
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
+                *("--no-deps", "--only-binary=:all:", "--require-hashes", f"--requirement={WHEELS}"),
+                *(f"--python-version={PYTHON}", f"--platform={PLATFORMS[_architecture()]}", f"--dest={wheels}"),
+            ],
+            check=True,
+        )
+        for wheel in sorted(Path(wheels).iterdir()):
+            shutil.unpack_archive(wheel, folder, "zip")
 
 
 def _layer(files: Iterable[tuple[Path, Path]]) -> Layer:

@@ -20,6 +20,7 @@ from .client import load_json, request, until_reached
 from .process import StartError, say
 from .registry import username
 from .socketio import SocketIo
+from .store import Store
 from .web import Request, Response, serve
 
 NATS_PORT = 4222
@@ -413,7 +414,7 @@ def run_hfs(conf: Path) -> None:
     except OSError as error:
         raise StartError(f"cannot load the event types: {error}") from error
     users = UserFiles(Path(config["userFiles"]["path"]))
-    influx = f"http://{config['influxdb']['host']}:{config['influxdb']['port']}"
+    points = Store(config)
     _reach(config["influxdb"]["host"], int(config["influxdb"]["port"]))
     _reach_nats(config)
 
@@ -424,10 +425,22 @@ def run_hfs(conf: Path) -> None:
             return _unknown("resource")
         if not users.authorize(name, _token_of(request_)):
             return _error(401, "invalid-access-token", "Cannot find access from token.")
-        where = f"{influx}/series?db=user.{name}&event={series[1] if series else 'batch'}"
+        measurement = f"event.{series[1] if series else 'batch'}"
         if request_.method == "GET":
-            return Response(200, request("GET", where)[1])
-        request("POST", where, request_.json)
+            found = points.read_series(name, measurement)
+            fields = list(found[0]) if found else []
+            return Response(
+                200,
+                {
+                    "format": "flatJSON",
+                    "fields": fields,
+                    "points": [[point[field] for field in fields] for point in found],
+                    "meta": _meta(),
+                },
+            )
+        body = request_.json
+        rows = [dict(zip(body.get("fields", ()), row, strict=False)) for row in body.get("points", ())]
+        points.write_series(name, measurement, rows)
         return Response(200, {"status": "ok", "meta": _meta()})
 
     serve("hfs", config["http"]["ip"], _processes(3000, 2), answer)

@@ -1,10 +1,8 @@
-"""Stands in for mfa, mail, the static pages and the databases."""
+"""Stands in for mfa, mail, the static pages, Redis and InfluxDB."""
 
 from __future__ import annotations
 
 import os
-import socket
-import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -36,7 +34,6 @@ MAIL = {
     "templates.root": c.TEXT,
     "templates.defaultLang": c.TEXT,
 }
-MONGODB = {"net.bindIp": c.TEXT, "storage.dbPath": c.TEXT, "systemLog.path": c.TEXT}
 
 
 def run_mfa(conf: Path) -> None:
@@ -113,43 +110,23 @@ def run_pages(name: str) -> None:
     become_nginx()
 
 
-def run_mongodb(conf: Path) -> None:
-    """Starts what others wait for: a port that opens once the data directory can be written to.
-
-    Args:
-        conf: Folder of its configuration.
-    """
-    config = c.load(conf / "mongodb.yml")
-    c.check(config, MONGODB)
-    _touch(Path(config["storage"]["dbPath"]) / "mongod.lock")
-    listener = socket.create_server((config["net"]["bindIp"], 27017))
-    threading.Thread(target=_accept, args=(listener,), daemon=True).start()
-    say("mongodb listens on 27017")
-
-
-def _accept(listener: socket.socket) -> None:
-    while True:
-        listener.accept()[0].close()
-
-
-def run_influxdb() -> None:
-    """Starts influxdb, which keeps each series in a file."""
+def run_influxdb() -> NoReturn:
+    """Becomes Debian's InfluxDB, with the folders of the real image."""
     folder = Path("/var/lib/influxdb")
-    _touch(folder / ".writable")
-
-    def answer(request_: Request) -> Response:
-        if request_.path == "/ping":
-            return Response(204)
-        database, event = request_.query.get("db", ""), request_.query.get("event", "")
-        if request_.path != "/series" or not (database.replace(".", "").replace("-", "") + event).isalnum():
-            return Response(404, {"error": "not found"})
-        path = folder / f"{database}-{event}.json"
-        if request_.method == "POST":
-            path.write_bytes(request_.body)
-            return Response(200, {})
-        return Response(200, path.read_bytes() if path.exists() else b"{}", {"Content-Type": "application/json"})
-
-    serve("influxdb", "", [8086], answer)
+    try:
+        (folder / "meta").mkdir(exist_ok=True)
+    except OSError as error:
+        raise StartError(f"{folder} must be writable by uid {os.geteuid()}: {error}") from error
+    settings = {
+        "META_DIR": folder / "meta",
+        "DATA_DIR": folder / "data",
+        "DATA_WAL_DIR": folder / "wal",
+        "DATA_QUERY_LOG_ENABLED": "false",
+        "HTTP_LOG_ENABLED": "false",
+        "REPORTING_DISABLED": "true",
+    }
+    environment = {f"INFLUXDB_{name}": str(value) for name, value in settings.items()}
+    os.execve("/usr/bin/influxd", ["influxd"], environment)
 
 
 def run_redis(conf: Path) -> NoReturn:
@@ -160,10 +137,3 @@ def run_redis(conf: Path) -> NoReturn:
     """
     # The image has no locales, and Redis does not start in one that is missing.
     os.execve("/usr/bin/redis-server", ["redis-server", str(conf / "redis.conf")], {"LC_ALL": "C"})
-
-
-def _touch(path: Path) -> None:
-    try:
-        path.touch()
-    except OSError as error:
-        raise StartError(f"{path.parent} must be writable by uid {os.geteuid()}: {error}") from error
