@@ -36,3 +36,10 @@ def test_variables_carry_the_role_s_name_and_a_description(role: Path) -> None:
     for name, option in specification.get("options", {}).items():
         assert name.startswith(f"{role.name}_") or name in {"administrators", "topology"}
         assert option["description"], name
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_no_description_is_a_template(role: Path) -> None:
+    """Ansible would fill it in when it checks a role's variables, and end the run where it cannot."""
+    lines = (role / "meta/argument_specs.yml").read_text().splitlines()
+    assert [line for line in lines if "{{" in line and not line.lstrip().startswith("default: ")] == []
