@@ -44,6 +44,103 @@ def test_what_spreadsheets_do_to_a_file(separator: str) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("cell", "right"),
+    [
+        ("25.000", "can be read as 25 and as 25000; right is 25000 or 25, as it is meant"),
+        ("25,000", "can be read as 25 and as 25000; right is 25000 or 25, as it is meant"),
+        ("1.250", "can be read as 1.25 and as 1250; right is 1250 or 1.25"),
+        ("1.234", "can be read as 1.2340 and as 1234; right is 1234 or 1.2340"),
+        ("0,05", "is written with a comma; right is 0.05"),
+        ("0,001", "is written with a comma; right is 0.001"),
+        ("25.000,00", "is written with a comma; right is 25000"),
+        ("1,234,567", "is written with a comma; right is 1234567"),
+        ("1,234.5", "is written with a comma; right is 1234.5"),
+        ("25\u00a0000,5", "is written with a comma; right is 25000.5"),
+        *(
+            (cell, "is no number")
+            for cell in ("2'50", "1 2", "2,50,000", "1.2.3", "007", "000", "1e3", "50%", "\u0663")
+        ),
+    ],
+)
+def test_a_number_that_is_not_ours_is_refused_with_what_would_be_right(cell: str, right: str) -> None:
+    """A spreadsheet's thousands are never taken for a fraction, nor the other way round."""
+    with pytest.raises(AnsibleFilterError) as caught:
+        capacity_worksheet.capacity_worksheet(f'{HEADER}ZONE,Users (planned population),"{cell}",1\n', "plan.csv")
+    assert f"row 2 (Users (planned population)), column ch: {cell!r} {right}" in str(caught.value)
+    for number in right.partition("right is ")[2].partition(",")[0].split(" or ") if "right is " in right else []:
+        assert capacity_worksheet.number(number) is not None
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        *((f"25{mark}000", 25000) for mark in " '\u2019\u2018`\u00b4\u00a0\u2009\u202f\u2007"),
+        ("1.234.567", 1234567),
+        (" 25000\u00a0", 25000),
+        ("0.001", 0.001),
+        ("12.5", 12.5),
+        ("1.2340", 1.234),
+        ("1234.567", 1234.567),
+        ("25000.0", 25000),
+    ],
+)
+def test_a_number_that_can_be_read_in_one_way(cell: str, value: float) -> None:
+    """Groups of three digits, with whatever a spreadsheet puts between them."""
+    assert capacity_worksheet.number(cell) == value
+
+
+def test_a_line_that_is_there_twice() -> None:
+    """Neither wins; both are named."""
+    text = HEADER + 'ZONE,Users (planned population),1,2\n\n"zone ",users (planned  population),1,2\n'
+    with pytest.raises(
+        AnsibleFilterError, match=r"plan.csv, rows 2 and 4: both are zone, users \(planned  population\)"
+    ):
+        capacity_worksheet.capacity_worksheet(text, "plan.csv")
+
+
+@pytest.mark.parametrize("row", ["25,000,1,Why", "25,000,30,000,Why", "25,000,1"])
+def test_a_number_that_became_two_cells(row: str) -> None:
+    """Without quotes, the comma in a number moves all that follows to the next column."""
+    text = f"{HEADER[:-1]},What it means\nZONE,Users (planned population),{row}\n"
+    with pytest.raises(AnsibleFilterError, match=r"row 2 .*: a number with a comma is two cells"):
+        capacity_worksheet.capacity_worksheet(text, "plan.csv")
+
+
+LINES = [HEADER.strip(), "ZONE,Users (planned population),25\u00a0000,3"]
+READ = {"ch": {"users": 25000}, "de": {"users": 3}}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "windows-1252"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_file_in_any_of_spreadsheets_encodings(encoding: str, separator: str, end: str) -> None:
+    """What is no UTF-8 comes from Ansible as lone surrogates."""
+    content = end.join([*LINES, ""]).replace(",", separator).encode(encoding)
+    text = content.decode("utf-8", "surrogateescape")
+    assert capacity_worksheet.capacity_worksheet(text, "plan.csv") == READ
+
+
+def test_the_line_that_names_the_separator() -> None:
+    """Spreadsheets write it, and hide it."""
+    text = "\r\n".join(["sep=;", *LINES]).replace(",", ";")
+    assert capacity_worksheet.capacity_worksheet(text, "plan.csv") == READ
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("\n".join(LINES).encode("utf-16-le"), "neither UTF-8 nor Windows-1252; right is UTF-8"),
+        (b"Part\x81", "neither UTF-8 nor Windows-1252"),
+        (b"\xff\xfeP", "not quite UTF-16-LE"),
+    ],
+)
+def test_an_encoding_that_cannot_be_told(content: bytes, said: str) -> None:
+    """The refusal says which was tried and which is right."""
+    with pytest.raises(AnsibleFilterError, match=rf"plan\.csv: its encoding is {said}"):
+        capacity_worksheet.capacity_worksheet(content.decode("utf-8", "surrogateescape"), "plan.csv")
+
+
 def test_all_problems_at_once_with_row_and_column() -> None:
     """A person finds the cell."""
     text = HEADER + 'ZONE,Users (planned population),many,2\nWRITE,Volume (MB per day),1,"0,5"\nREAD,Colour,1,2\n'
@@ -51,7 +148,7 @@ def test_all_problems_at_once_with_row_and_column() -> None:
         capacity_worksheet.capacity_worksheet(text, "plan.csv")
     users, volume, colour = str(caught.value).splitlines()
     assert users.startswith("plan.csv, row 2 (Users (planned population)), column ch: 'many' is no number")
-    assert "column de: '0,5' is no number; right is one with a point" in volume
+    assert "column de: '0,5' is written with a comma; right is 0.5" in volume
     assert colour.startswith("plan.csv, row 4: 'READ', 'Colour' is unknown; right is one of")
 
 
@@ -61,6 +158,7 @@ def test_all_problems_at_once_with_row_and_column() -> None:
         ("", "a.csv", "the first row"),
         ("Part,Metric (WRITE and READ: per user)\n", "a.csv", "one column for each zone"),
         (HEADER.replace("de", "ch"), "a.csv", "same name"),
+        (HEADER + 'ZONE,"open', "a.csv", "no CSV: unexpected end of data"),
         ("a: [", "a.yml", "no YAML"),
         ("- a", "a.yaml", "right is a mapping"),
         ("", "a.xlsx", "neither CSV nor YAML"),
