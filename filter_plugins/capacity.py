@@ -123,6 +123,8 @@ PLACEHOLDER = "CHANGE_ME"
 ZONE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 MANY_USERS = 100_000
 LONGEST_FORECAST = 240
+# Of the names that core_name gives, co1 to c999; longer ones could be users'.
+MOST_CORES = 999
 
 SCENARIOS = {
     "development": "Development Installation (single node)",
@@ -130,6 +132,11 @@ SCENARIOS = {
     "load": "Partitioning for Load",
     "privacy": "Partitioning for Privacy",
 }
+
+FEWER_CORES = (
+    f"right is {MOST_CORES} at most, since a core's name has four characters:"
+    " correct the figures, or plan several platforms"
+)
 
 Problem = dict[str, str]
 Figure = dict[str, Any]
@@ -184,8 +191,8 @@ def _read_number(value: object, where: str, field: Field, problems: list[Problem
     number = exact(value)
     if number is None:
         problem = f"{value!r} is not a number"
-        if isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", value.strip(), re.IGNORECASE):
-            problem += " but a text (remove the quotes)"
+        if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d+)?(e\+?\d\d?)?", value.strip(), re.IGNORECASE):
+            problem += f" but a text: YAML wants {Decimal(value.strip()):f}, without quotes"
         elif isinstance(value, str) and PLACEHOLDER in value:
             problem = f"{value!r} waits to be filled in"
     elif number < field.minimum or (field.above and number == field.minimum):
@@ -303,6 +310,21 @@ def _read(
     return zones, limits
 
 
+def _read_platform(
+    privacy_zones: object, core_limits: object, problems: list[Problem]
+) -> tuple[dict[str, tuple[Zone, list[Load]]], dict[str, Decimal]]:
+    """Read and check as `_read` does, and that one platform can have so many cores; call within EXACT."""
+    before = len(problems)
+    zones, limits = _read(privacy_zones, core_limits, problems)
+    if len(problems) == before:
+        needed = {name: _cores(loads) for name, (_, loads) in zones.items()}
+        if (cores := sum(needed.values())) > MOST_CORES:
+            fullest = max(needed, key=lambda name: needed[name])
+            found = f"{cores} cores are needed, {needed[fullest]} of them in {fullest}"
+            problems.append(_problem("privacy_zones", found, FEWER_CORES))
+    return zones, limits
+
+
 # --- how many cores -------------------------------------------------------------------------------
 
 
@@ -344,6 +366,11 @@ def _loads(zone: Zone, limits: Mapping[str, Decimal]) -> list[Load]:
     return loads
 
 
+def _cores(loads: Iterable[Load]) -> int:
+    """Return how many cores these loads need."""
+    return max((1, *(load.cores for load in loads)))
+
+
 def core_counts(privacy_zones: Mapping[str, Any], core_limits: Mapping[str, Any] | None = None) -> dict[str, int]:
     """Compute how many cores each privacy zone needs.
 
@@ -361,7 +388,7 @@ def core_counts(privacy_zones: Mapping[str, Any], core_limits: Mapping[str, Any]
     with decimal.localcontext(EXACT):
         zones, _ = _read(privacy_zones, core_limits, problems)
         _raise(problems)
-        return {name: max(1, *(load.cores for load in loads)) for name, (_, loads) in zones.items()}
+        return {name: _cores(loads) for name, (_, loads) in zones.items()}
 
 
 # --- which machines -------------------------------------------------------------------------------
@@ -484,7 +511,7 @@ def _single_machine(core: Mapping[str, Figure]) -> dict[str, Figure]:
 
 
 def core_name(index: int) -> str:
-    """Return co1, co2 ... c100: a core's name has at most four characters, for longer ones could be a user's."""
+    """Return co1, co2 ... c999: a core's name has at most four characters, for longer ones could be a user's."""
     return f"co{index}" if index < 100 else f"c{index}"
 
 
@@ -540,6 +567,12 @@ def _zone_warnings(name: str, zone: Zone, loads: Iterable[Load], people: int, co
     return [{"where": at, "text": text, "source": source} for at, text, source in found]
 
 
+def _environment_problems(environment: object) -> list[Problem]:
+    if environment in ENVIRONMENTS:
+        return []
+    return [_problem("pryv_environment", f"{environment!r} is unknown", f"right is one of {', '.join(ENVIRONMENTS)}")]
+
+
 def capacity_plan(
     privacy_zones: Mapping[str, Any],
     core_limits: Mapping[str, Any] | None = None,
@@ -569,11 +602,9 @@ def capacity_plan(
     """
     problems: list[Problem] = []
     with decimal.localcontext(EXACT):
-        zones, limits = _read(privacy_zones, core_limits, problems)
+        zones, limits = _read_platform(privacy_zones, core_limits, problems)
         chosen = _read_settings(assumptions, ASSUMPTIONS, "capacity_assumptions", problems)
-        if environment not in ENVIRONMENTS:
-            right = f"right is one of {', '.join(ENVIRONMENTS)}"
-            problems.append(_problem("pryv_environment", f"{environment!r} is unknown", right))
+        problems += _environment_problems(environment)
         _raise(problems)
         return _plan(zones, limits, chosen, environment, cores or {}, followers, web_delegated)
 
@@ -581,7 +612,7 @@ def capacity_plan(
 def _zone_plan(
     zone: Zone, loads: list[Load], assumptions: Mapping[str, Decimal], present: int, rules: Mapping[str, str]
 ) -> dict[str, Any]:
-    needed = max(1, *(load.cores for load in loads))
+    needed = _cores(loads)
     cores = max(needed, present)
     users = int(zone["users"])
     metrics = {load.metric.path: _metric_plan(load, users, cores, rules[load.metric.path]) for load in loads}
@@ -799,7 +830,7 @@ def _next_core(zone: Zone, limits: Mapping[str, Decimal], start: str) -> dict[st
     if not growth:
         return None
     loads = _loads(zone, limits)
-    cores = max(1, *(load.cores for load in loads))
+    cores = _cores(loads)
     most = min(within for load in loads if (within := load.users_within(cores)) is not None)
     months = ceiling_of_ratio(most + 1 - zone["users"], growth)
     needed, metric = _cores_for(zone, _population(zone, months), limits)
@@ -810,6 +841,55 @@ def _next_core(zone: Zone, limits: Mapping[str, Decimal], start: str) -> dict[st
         "users": _population(zone, months),
         "metric": metric,
     }
+
+
+def _forecast_problems(
+    zones: Mapping[str, tuple[Zone, list[Load]]], limits: Mapping[str, Decimal], start: object, months: object
+) -> Iterable[Problem]:
+    """Yield what keeps from looking ahead; call within EXACT."""
+    if not isinstance(start, str) or not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", start):
+        yield _problem("capacity_start", f"{start!r} is not a month", "right is YYYY-MM, such as 2027-01")
+    if isinstance(months, bool) or not isinstance(months, int) or not 1 <= months <= LONGEST_FORECAST:
+        right = f"right is a whole number from 1 to {LONGEST_FORECAST}"
+        yield _problem("capacity_forecast_months", f"{months!r} is not a number of months", right)
+        return
+    for name, (zone, loads) in zones.items():
+        # What is wrong with the figures themselves is reported already.
+        cores = _cores_for(zone, _population(zone, months), limits)[0] if loads else 0
+        if _cores(loads) <= MOST_CORES < cores:
+            growth = plain(zone["users_growth_per_month"])
+            problem = f"{growth} more users each month need {cores} cores in {months} months"
+            yield _problem(f"privacy_zones.{name}.users_growth_per_month", problem, FEWER_CORES)
+
+
+def requirement_problems(
+    privacy_zones: object,
+    start: object,
+    months: object,
+    core_limits: object = None,
+    assumptions: object = None,
+    environment: object = "production",
+) -> list[Problem]:
+    """Find all that keeps from planning: what `capacity_plan` and `capacity_forecast` refuse.
+
+    Args:
+        privacy_zones: requirements by zone.
+        start: the month in which the planned population is there, as YYYY-MM.
+        months: how many months to look ahead.
+        core_limits: limits of one core that differ from the guide's.
+        assumptions: figures that differ from our choices where the guide gives none.
+        environment: development, integration or production.
+
+    Returns:
+        Mappings of severity, where, problem and remedy, as preflight reports them.
+    """
+    problems: list[Problem] = []
+    with decimal.localcontext(EXACT):
+        zones, limits = _read_platform(privacy_zones, core_limits, problems)
+        _read_settings(assumptions, ASSUMPTIONS, "capacity_assumptions", problems)
+        problems += _environment_problems(environment)
+        problems += _forecast_problems(zones, limits, start, months)
+    return problems
 
 
 def capacity_forecast(
@@ -839,14 +919,8 @@ def capacity_forecast(
     """
     problems: list[Problem] = []
     with decimal.localcontext(EXACT):
-        zones, limits = _read(privacy_zones, core_limits, problems)
-        if not isinstance(start, str) or not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", start):
-            problems.append(
-                _problem("capacity_start", f"{start!r} is not a month", "right is YYYY-MM, such as 2027-01")
-            )
-        if isinstance(months, bool) or not isinstance(months, int) or not 1 <= months <= LONGEST_FORECAST:
-            right = f"right is a whole number from 1 to {LONGEST_FORECAST}"
-            problems.append(_problem("capacity_forecast_months", f"{months!r} is not a number of months", right))
+        zones, limits = _read_platform(privacy_zones, core_limits, problems)
+        problems += _forecast_problems(zones, limits, start, months)
         _raise(problems)
         forecasts = {name: _zone_forecast(zone, limits, start, months) for name, (zone, _) in zones.items()}
     return {"start": start, "months": months, "zones": forecasts}
@@ -965,7 +1039,7 @@ def capacity_problems(
     accepted, covered = set(accept_shortfall or ()), set[str]()
     problems: list[Problem] = []
     with decimal.localcontext(EXACT):
-        zones, limits = _read(privacy_zones, core_limits, problems)
+        zones, limits = _read_platform(privacy_zones, core_limits, problems)
         chosen = _read_settings(assumptions, ASSUMPTIONS, "capacity_assumptions", problems)
         if problems:
             return problems
@@ -1017,4 +1091,5 @@ class FilterModule:
             "capacity_plan": capacity_plan,
             "capacity_forecast": capacity_forecast,
             "capacity_problems": capacity_problems,
+            "requirement_problems": requirement_problems,
         }

@@ -11,10 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ansible.errors import AnsibleParserError
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import is_encrypted
 from ansible.plugins.vars.host_group_vars import VarsModule as HostGroupVars
 from ansible.utils.display import Display
+from yaml import MarkedYAMLError
 
 DOCUMENTATION = r"""
 name: unlocked_group_vars
@@ -22,7 +24,7 @@ short_description: Variables of host_vars and group_vars, without those in a loc
 description:
   - Does what P(ansible.builtin.host_group_vars#vars) does. When the run has no vault password at all, files that are
     encrypted as a whole are left out with a warning, instead of ending the run; C(pryv_locked_vaults) has their paths.
-  - With a vault password nothing differs, a wrong one included.
+  - With a vault password nothing differs, a wrong one included. A file that is no YAML is named with the line.
 options:
   stage:
     ini:
@@ -42,7 +44,15 @@ class VarsModule(HostGroupVars):  # type: ignore[misc]  # Ansible ships no types
         """Load the files over `data`, but for locked ones."""
         locked = [found for found in found_files if not loader._vault.secrets and self._is_vault(found)]
         readable = [found for found in found_files if found not in locked]
-        result: dict[str, Any] = super().load_found_files(loader, data, readable)
+        result = data
+        for found in readable:
+            try:
+                result = super().load_found_files(loader, result, [found])
+            except AnsibleParserError as error:
+                # Without it, what Ansible says has neither the file nor the line.
+                mark = error.__cause__.problem_mark if isinstance(error.__cause__, MarkedYAMLError) else None
+                place = f"{found}, line {mark.line + 1}, column {mark.column + 1}" if mark else found
+                raise AnsibleParserError(f"{place}: {error}") from error
         if locked:
             result = {**result, "pryv_locked_vaults": [str(found) for found in locked]}
         return result

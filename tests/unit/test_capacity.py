@@ -138,7 +138,8 @@ def test_other_limits(limits: dict[str, Any], changes: dict[str, Any], cores: in
         (("users",), -1, "too small"),
         (("users",), 1.5, "not a whole number"),
         (("users",), "many", "not a number"),
-        (("users",), "25000", "remove the quotes"),
+        (("users",), "25000", "wants 25000, without quotes"),
+        (("users",), "1e3", "wants 1000, without quotes"),
         (("users",), True, "not a number"),
         (("users",), None, "missing"),
         (("users",), [1], "not a number"),
@@ -181,6 +182,34 @@ def test_wrong_values_are_named(path: tuple[str, ...], value: Any, said: str) ->
     if value is not None and said != "unknown":
         assert str(value) in line or repr(value) in line
     assert "right is" in line or "ask your Pryv representative" in line or "lower the margin" in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "where", "said"),
+    [
+        ({"users": 10**12}, "privacy_zones", "120012002 cores are needed, 120012002 of them in ch"),
+        ({"users": 9_000_000}, "privacy_zones", "1081 cores are needed"),
+        ({"users_growth_per_month": 10**12}, "privacy_zones.ch.users_growth_per_month", "in 36 months"),
+    ],
+)
+def test_more_cores_than_there_are_names_for(changes: dict[str, Any], where: str, said: str) -> None:
+    """Refused at once, with the bound, wherever a plan is made or compared; 999 cores are planned."""
+    zones = {"ch": zone(safety_margin=1.2, **changes)}
+    (problem,) = capacity.requirement_problems(zones, "2027-01", 36)
+    assert problem["where"] == where
+    assert said in problem["problem"]
+    assert "right is 999 at most" in problem["remedy"]
+    with pytest.raises(AnsibleFilterError, match="right is 999 at most"):
+        capacity.capacity_forecast(zones, "2027-01")
+    if "users" in changes:
+        with pytest.raises(AnsibleFilterError, match="right is 999 at most"):
+            capacity.capacity_plan(zones)
+
+
+def test_as_many_cores_as_there_are_names_for() -> None:
+    """All names differ, and none is longer than four characters."""
+    names = capacity.capacity_plan({"ch": zone(users=999 * 9999)})["zones"]["ch"]["core_names"]
+    assert (len(set(names)), max(map(len, names)), names[-1]) == (999, 4, "c999")
 
 
 def test_all_problems_at_once() -> None:

@@ -1,0 +1,101 @@
+"""What an operator sees who has copied inventories/prod and filled nothing in, or something wrong, yet."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+LOOKS = ("plan", "preflight", "verify", "audit")
+
+
+@pytest.fixture
+def inventory(tmp_path: Path) -> Path:
+    """A fresh copy of inventories/prod."""
+    return Path(shutil.copytree(ROOT / "inventories/prod", tmp_path / "acme"))
+
+
+def play(playbook: str, inventory: Path, *options: str, status: int = 2) -> str:
+    """Run a playbook without a vault's password; return what is on the screen."""
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), playbook, "-i", inventory, *options],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "ANSIBLE_NOCOLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == status, done.stdout
+    return done.stdout
+
+
+def edit(inventory: Path, old: str, new: str, name: str = "group_vars/all/capacity.yml") -> None:
+    text = (inventory / name).read_text()
+    assert old in text
+    (inventory / name).write_text(text.replace(old, new, 1))
+
+
+def the_report(screen: str) -> str:
+    """The one report on the screen; Ansible's own words for errors are not beside it."""
+    assert "Finalization" not in screen
+    assert "Traceback" not in screen
+    assert "deprecat" not in screen.lower()
+    (report,) = re.findall(r"Preflight looked at .*?\n\n(?=TASK|PLAY)", screen, re.DOTALL)
+    return report
+
+
+@pytest.mark.parametrize("playbook", LOOKS)
+def test_a_fresh_copy_gives_one_report(playbook: str, inventory: Path) -> None:
+    screen = play(f"playbooks/{playbook}.yml", inventory)
+    report = the_report(screen)
+    assert screen.count("read.previews_per_second") == 1
+    assert "must be put right" in report
+    assert "CHANGE_ME" in report
+
+
+@pytest.mark.parametrize("playbook", LOOKS)
+def test_a_number_that_yaml_reads_otherwise_is_in_the_report(playbook: str, inventory: Path) -> None:
+    edit(inventory, "users: CHANGE_ME", "users: 025000")
+    report = the_report(play(f"playbooks/{playbook}.yml", inventory))
+    assert re.search(r"capacity\.yml, line 11: privacy_zones\.ch\.users: 025000 is read as 10752 \(octal\)", report)
+
+
+@pytest.mark.parametrize("playbook", LOOKS)
+def test_a_file_that_is_no_yaml_is_told_with_its_line(playbook: str, inventory: Path) -> None:
+    edit(inventory, "  ch:\n", "  ch: [\n")
+    screen = play(f"playbooks/{playbook}.yml", inventory, status=4)
+    (error,) = re.findall(r"^\[ERROR\]: .*", screen, re.MULTILINE)
+    assert re.search(r"acme/group_vars/all/capacity\.yml, line 1\d, column \d+: YAML parsing failed", error)
+
+
+def test_secrets_say_that_they_need_a_password(inventory: Path) -> None:
+    screen = play("playbooks/secrets.yml", inventory)
+    assert "no vault password is given" in screen
+    assert not (inventory / "group_vars/all/vault.yml").exists()
+
+
+def test_the_steps_of_the_readme_work_in_their_order(inventory: Path) -> None:
+    steps = re.findall(r"^ +ansible-playbook (\S+) -i inventories/acme", README, re.MULTILINE)
+    assert steps[:3] == ["playbooks/plan.yml", "playbooks/secrets.yml", "playbooks/preflight.yml"]
+    password = inventory.parent / "password"
+    password.write_text("of-a-test\n")
+    example = yaml.safe_load((ROOT / "docs/worksheet.yml").read_text())
+    (inventory / "group_vars/all/capacity.yml").write_text(yaml.safe_dump(example))
+    assert "Partitioning for Load" in play(steps[0], inventory, status=0)
+    play(steps[1], inventory, f"--vault-password-file={password}", status=0)
+    assert (inventory / "group_vars/all/vault.yml").read_text().startswith("$ANSIBLE_VAULT")
+    report = the_report(play(steps[2], inventory, f"--vault-password-file={password}"))
+    assert "pryv_secrets" not in report
+    assert "privacy_zones" not in report
+    assert "pryv_domain" in report
