@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
+from ansible.parsing.dataloader import DataLoader
 
 from filter_plugins import capacity
 
@@ -385,7 +386,7 @@ def test_scenario_inventories_have_exactly_the_cores_they_need(scenario: str) ->
     folder = ROOT / "inventories" / scenario
     hosts = yaml.safe_load((folder / "hosts.yml").read_text())
     variables = yaml.safe_load((folder / "group_vars/all/capacity.yml").read_text())
-    platform = yaml.safe_load((folder / "group_vars/all/platform.yml").read_text())
+    platform = DataLoader().load_from_file(str(folder / "group_vars/all/platform.yml"))
     present = {
         group["vars"]["privacy_zone"]: len(group["hosts"]) for name, group in hosts.items() if name[:5] == "zone_"
     }

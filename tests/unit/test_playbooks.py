@@ -52,7 +52,7 @@ def the_report(screen: str) -> str:
     assert "Traceback" not in screen
     assert "deprecat" not in screen.lower()
     (report,) = re.findall(r"Preflight looked at .*?\n\n(?=TASK|PLAY)", screen, re.DOTALL)
-    return report
+    return str(report)
 
 
 @pytest.mark.parametrize("playbook", LOOKS)
