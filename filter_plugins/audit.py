@@ -511,6 +511,13 @@ def _disk_checks(disk: Mapping[str, Any], *, configured: bool, needed: bool, bac
         )
 
 
+def _firewall_problem(firewall: Mapping[str, Any] | None) -> str:
+    """What is wrong with a host's firewall."""
+    if not firewall or {firewall["policies"].get(chain) for chain in ("input", "forward")} != {"drop"}:
+        return "table inet pryv is missing, or lets through by default"
+    return "" if firewall["as_it_should_be"] else "its rules are not those of /etc/pryv/firewall/rules.nft"
+
+
 def host_checks(
     evidence: Mapping[str, Any],
     *,
@@ -596,11 +603,17 @@ def host_checks(
         "host",
         "firewall",
         "The firewall drops what is not allowed",
-        ""
-        if firewall and {firewall.get("input"), firewall.get("forward")} == {"drop"}
-        else "table inet pryv is missing, or lets through by default",
+        _firewall_problem(firewall),
         "ansible-playbook site.yml --tags firewall",
         "critical",
+    )
+    yield judge(
+        "host",
+        "other_firewall",
+        "Nobody else's rules decide what passes",
+        ", ".join(firewall["others"]) if firewall else "",
+        "nft list ruleset; whatever any of them drops is dropped: take them out, or accept them in audit_deviations",
+        "medium",
     )
     if certificate is None:
         yield judge(

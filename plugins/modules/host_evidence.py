@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import time
 import typing as t
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,10 @@ options:
     description: The platform's certificate, leaf first.
     type: path
     default: /etc/pryv/tls/fullchain.pem
+  firewall_check:
+    description: A command that succeeds while every rule of the firewall is as it should be.
+    type: str
+    default: "false"
   digest_only:
     description: Only compute RV(digest), to see whether something has changed the host meanwhile.
     type: bool
@@ -378,12 +383,45 @@ def people() -> list[dict[str, t.Any]]:
     return found
 
 
-def firewall(host: Host) -> dict[str, str] | None:
-    """Return the policies of our own table's chains; None without it."""
+#: Chains in which Docker puts its own rules, as ``family table chain``; the family alone where a table is all its own.
+DOCKERS_CHAINS = re.compile(r"ip6? (nat \w+|filter FORWARD|raw PREROUTING|docker-bridges \S+)")
+
+
+def other_chains(nft: t.Mapping[str, t.Any]) -> list[str]:
+    """Return where rules that are neither ours nor Docker's decide what passes, as ``family table chain``.
+
+    Args:
+        nft: What ``nft --json list ruleset`` says.
+    """
+    objects = nft["nftables"]
+    with_rules = {
+        (rule["family"], rule["table"], rule["chain"]) for rule in (entry.get("rule") for entry in objects) if rule
+    }
+    names = [
+        f"{chain['family']} {chain['table']} {chain['name']}"
+        for chain in (entry.get("chain") for entry in objects)
+        if chain and "hook" in chain
+        if chain.get("policy") == "drop" or (chain["family"], chain["table"], chain["name"]) in with_rules
+    ]
+    return [name for name in names if not name.startswith("inet pryv ") and not DOCKERS_CHAINS.fullmatch(name)]
+
+
+def firewall(host: Host, check: str) -> dict[str, t.Any] | None:
+    """Return what the firewall is; None without our own table.
+
+    Args:
+        host: The host.
+        check: A command that succeeds while every rule of the table is as it should be.
+    """
     rules = host.output("nft", "list", "table", "inet", "pryv")
     if rules is None:
         return None
-    return dict(re.findall(r"chain (\w+) \{\s*(?:#.*\s*)*type filter hook \w+ priority [^;]*; policy (\w+);", rules))
+    policies = re.findall(r"chain (\w+) \{\s*(?:#.*\s*)*type filter hook \w+ priority [^;]*; policy (\w+);", rules)
+    return {
+        "policies": dict(policies),
+        "as_it_should_be": host.output(*shlex.split(check)) is not None,
+        "others": other_chains(host.document("nft", "--json", "list", "ruleset") or {"nftables": []}),
+    }
 
 
 def main() -> None:
@@ -393,6 +431,7 @@ def main() -> None:
             "data_directory": {"type": "path", "required": True},
             "certificate": {"type": "path", "default": "/etc/pryv/tls/fullchain.pem"},
             "digest_only": {"type": "bool", "default": False},
+            "firewall_check": {"type": "str", "default": "false"},
         },
         supports_check_mode=True,
     )
@@ -413,7 +452,7 @@ def main() -> None:
             "docker": docker(host),
             "certificate": certificate(host, module.params["certificate"]),
             "people": people(),
-            "firewall": firewall(host),
+            "firewall": firewall(host, module.params["firewall_check"]),
             "nginx": host.output("nginx", "-T", "-q"),
         },
     )

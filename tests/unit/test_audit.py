@@ -107,7 +107,7 @@ EVIDENCE: dict[str, Any] = {
     "docker": DOCKER,
     "certificate": {"days_left": 60, "not_after": "2027-01-23 12:00:00Z", "key_mode": "0400", "key_owner": "root"},
     "people": [{"name": "alice", "groups": ["pryv-admins"], "keys": 1, "root": True, "password": False}],
-    "firewall": {"input": "drop", "forward": "drop"},
+    "firewall": {"policies": {"input": "drop", "forward": "drop"}, "as_it_should_be": True, "others": []},
     "nginx": "",
 }
 HEADERS = ["backups/luks/co1-6a0f8f7e-0000-4000-8000-000000000001-000003.vault"]
@@ -442,7 +442,9 @@ def test_a_rule_of_several_profiles_is_one_check_the_worse() -> None:
         ({"updates": {"automatic": False}}, "automatic_updates"),
         ({"units": {"failed": ["nginx.service"]}}, "units"),
         ({"firewall": None}, "firewall"),
-        ({"firewall": {"forward": "accept"}}, "firewall"),
+        ({"firewall": {"policies": {"input": "drop", "forward": "accept"}}}, "firewall"),
+        ({"firewall": {"as_it_should_be": False}}, "firewall"),
+        ({"firewall": {"others": ["inet filter input"]}}, "other_firewall"),
         ({"certificate": None}, "certificate"),
         ({"certificate": {"days_left": 13}}, "certificate"),
         ({"certificate_days": 61}, "certificate"),

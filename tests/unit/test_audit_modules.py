@@ -362,18 +362,48 @@ def test_containers_environments_are_left_out() -> None:
     assert found["user"] == "root"
 
 
-def test_the_policies_of_the_firewall_are_read() -> None:
-    """As nft lists them."""
+NFT = """table inet pryv {
+	chain input {
+		type filter hook input priority filter; policy drop;
+		iif "lo" accept
+	}
 
-    def nft(command: list[str], **_: Any) -> tuple[int, str, str]:
-        assert command[0] == "nft"
-        return 0, (
-            "table inet pryv {\n\tchain input {\n\t\ttype filter hook input priority filter; policy drop;\n"
-                '\t\tiif "lo" accept\n\t}\n\n'
-            "\tchain forward {\n\t\ttype filter hook forward priority filter - 10; policy accept;\n\t}\n}\n"
-        ), ""  # fmt: skip
+	chain forward {
+		type filter hook forward priority filter - 10; policy accept;
+	}
+}
+"""
 
-    assert host_evidence.firewall(host_evidence.Host(nft)) == {"input": "drop", "forward": "accept"}
+
+def chain(family: str, table: str, name: str, policy: str = "accept", rules: int = 0) -> list[dict[str, Any]]:
+    """A base chain as nft lists it in JSON."""
+    where = {"family": family, "table": table}
+    rule = {"rule": {**where, "chain": name, "expr": []}}
+    return [{"chain": {**where, "name": name, "hook": "input", "prio": 0, "policy": policy}}, *([rule] * rules)]
+
+
+@pytest.mark.parametrize("as_it_should_be", [True, False])
+def test_the_firewall_is_read(as_it_should_be: bool) -> None:
+    listed = [
+        {"metainfo": {"version": "1.1.3"}},
+        *chain("inet", "pryv", "input", "drop", 9),
+        *chain("ip", "filter", "FORWARD", "drop", 3),
+        *chain("ip", "nat", "PREROUTING", rules=1),
+        *chain("ip", "filter", "INPUT"),
+        *chain("ip6", "filter", "INPUT", "drop"),
+        *chain("inet", "company", "input", rules=1),
+    ]
+
+    def run(command: list[str], **_: Any) -> tuple[int, str, str]:
+        if command == ["check", "it all"]:
+            return (0 if as_it_should_be else 1), "", ""
+        return 0, json.dumps({"nftables": listed}) if "--json" in command else NFT, ""
+
+    assert host_evidence.firewall(host_evidence.Host(run), "check 'it all'") == {
+        "policies": {"input": "drop", "forward": "accept"},
+        "as_it_should_be": as_it_should_be,
+        "others": ["ip6 filter INPUT", "inet company input"],
+    }
 
 
 def test_security_updates_are_told_from_others() -> None:

@@ -148,7 +148,7 @@ class Connections:
             _connection=self,
             _execute_module=self.execute,
             _leads_to=lambda target: target == self.behind,
-            _new_connections=lambda: plugin.ActionModule._new_connections(action),
+            _new_connections=lambda: plugin.ActionModule._new_connections(SimpleNamespace(_connection=self)),
         )
         answer: dict[str, Any] = plugin.ActionModule._confirm(
             action, {"confirm_within": 60}, ["/etc/a"], ["192.0.2.1:22"], None
