@@ -162,11 +162,11 @@ def test_containers_that_need_no_root_to_write_to_have_none(machine: Host) -> No
         assert ("Read-only file system" in printed) == (name in TAKES_LESS), f"{name}: {printed}"
 
 
-def test_no_container_has_a_socket_of_the_host_but_the_journals(machine: Host) -> None:
+def test_no_container_has_a_socket_of_the_host_but_one_of_a_journal_of_its_own(machine: Host) -> None:
     sources = {mount["Source"] for container in containers(machine) for mount in container["Mounts"]}
     sockets = machine.check_output(f"find {' '.join(sources)} -maxdepth 0 -type s").split() if sources else []
     # A core's audit trail goes there.
-    assert set(sockets) <= {"/run/systemd/journal/dev-log"}
+    assert set(sockets) <= {"/run/systemd/journal.pryv/dev-log"}
 
 
 def test_docker_publishes_on_loopback_unless_told_otherwise(machine: Host) -> None:
