@@ -11,8 +11,15 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
 CHECKOUT = Path(__file__).parents[2]
-TEMPLATE = CHECKOUT / "roles/firewall/templates/root/etc/pryv/firewall/rules.nft.j2"
-TOPOLOGY = {"flows": [], "followers": [], "names": {"co1": ["192.0.2.1"]}}
+ROLE = CHECKOUT / "roles/firewall"
+TEMPLATE = ROLE / "templates/root/etc/pryv/firewall/rules.nft.j2"
+TOPOLOGY = {
+    "domain": "pryv.test",
+    "flows": [],
+    "followers": [],
+    "names": {"co1.pryv.test": ["192.0.2.1"], "co2.pryv.test": ["192.0.2.2"], "reg.pryv.test": ["192.0.2.9"]},
+    "zones": {"ch": ["co1"], "us": ["co2"]},
+}
 TANG = {
     "data_disk_device": "/dev/disk/by-id/data",
     "data_disk_unlock": "tang",
@@ -25,7 +32,12 @@ TANG = {
 
 
 def rules(**variables: Any) -> str:
-    variables = {"inventory_hostname": "co1", "topology": TOPOLOGY, **variables}
+    own = [yaml.safe_load((ROLE / part / "main.yml").read_text()) for part in ("defaults", "vars")]
+    computed = {
+        name: trust_as_template(value) if isinstance(value, str) else value for name, value in (own[0] | own[1]).items()
+    }
+    groups = {"registry": ["reg1"]}
+    variables = {"inventory_hostname": "co1", "topology": TOPOLOGY, "groups": groups, **computed, **variables}
     return str(
         Templar(loader=DataLoader(), variables=variables).template(
             trust_as_template(TEMPLATE.read_text()), overrides={"trim_blocks": True, "lstrip_blocks": True}
@@ -42,6 +54,18 @@ def test_a_disk_opens_at_the_next_boot_whatever_a_host_may_reach() -> None:
 @pytest.mark.parametrize("other", [{"data_disk_unlock": "tpm2"}, {"data_disk_device": ""}, {"firewall_egress": None}])
 def test_nothing_is_opened_that_no_disk_needs(other: dict[str, Any]) -> None:
     assert "skuid" not in rules(**{"firewall_egress": [], **TANG, **other})
+
+
+def test_private_addresses_that_containers_need_are_listed() -> None:
+    listed = {"network": "10.1.2.3/32", "port": 25}
+    for variables in ({"firewall_container_egress": [listed]}, {"firewall_egress": [listed]}):
+        chain = rules(**variables).partition("chain container {")[2].partition("chain refused")[0]
+        assert chain.index("ip daddr 10.1.2.3/32 tcp dport 25 accept") < chain.index("10.0.0.0/8")
+
+
+def test_another_core_changes_the_rules_of_registries_alone() -> None:
+    assert "192.0.2.2" not in rules()
+    assert "192.0.2.2" in rules(inventory_hostname="reg1")
 
 
 def test_the_firewall_stands_before_any_package_that_opens_a_port() -> None:
