@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import threading
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ STARTED = "2027-01-15T08:00:00.123456789Z"  # NOW
 
 def container(status: str = "running", age: float = 600, restarts: int = 0, port: int | None = None) -> dict[str, Any]:
     """What Docker tells of a container whose first process is 10."""
-    started = sc.datetime.fromtimestamp(NOW - age, sc.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000000000Z")
+    started = datetime.fromtimestamp(NOW - age, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000000000Z")
     bindings = {"7000/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(port)}], "5353/udp": None} if port else {}
     return {
         "State": {"Status": status, "Pid": 10, "ExitCode": 1, "StartedAt": started},
