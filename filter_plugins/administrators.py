@@ -186,7 +186,18 @@ def lockout_problems(results: Mapping[str, Mapping[str, Any]], hostvars: Any) ->
     """
     problems = []
     for host, result in results.items():
-        user = result.get("survey", {}).get("user")
+        survey = result.get("survey", {})
+        user = survey.get("user")
+        if user not in (None, "root") and not survey["sudo"]:
+            problems.append(
+                _problem(
+                    host,
+                    f"Ansible logs in as {user} and becomes root without sudo, which nobody can any more afterwards",
+                    f"have sudo installed there, {user} in group sudo, and ansible_become_method as it is by default; "
+                    "--ask-become-pass is for sudo as well",
+                )
+            )
+            continue
         entries = hostvars[host].get("administrators") or []
         named = {entry["name"]: entry.get("sudo", True) for entry in entries}
         if not user or not named:

@@ -25,6 +25,8 @@ description:
   - An administrator who may not become root loses all groups that are as good as root, and then all processes, which
     would keep them. What sudo allows is not its business.
   - Keys are not its business. C(root) is given nothing but the group, and loses nothing else.
+  - Nobody is to lose a way to become root before there is another one. Hence two steps, between which sudo's rules are
+    made, see O(revoke).
 options:
   names:
     description: Names of all administrators.
@@ -40,6 +42,13 @@ options:
     description: The group whose members may log in; made when it is missing.
     type: str
     required: true
+  revoke:
+    description:
+      - Whether this is the second step, which takes away what nobody is to have, passwords among it. It refuses to
+        begin while an administrator whose password would be locked cannot become root without it.
+      - The first one only gives.
+    type: bool
+    required: true
 attributes:
   check_mode:
     support: full
@@ -53,6 +62,7 @@ EXAMPLES = r"""
     names: [alice, bob]
     without_root: [bob]
     group: pryv-admins
+    revoke: false
 """
 
 RETURN = r"""
@@ -62,10 +72,14 @@ added:
   type: list
   elements: str
 removed:
-  description: Former administrators who have lost their access.
+  description: Former administrators who have lost their access, or lose it in the second step.
   returned: always
   type: list
   elements: str
+to_revoke:
+  description: Whether the second step has something to do.
+  returned: always
+  type: bool
 """
 
 ROOT = "root"
@@ -91,12 +105,14 @@ class Shadow(t.NamedTuple):
     expires: str
 
     @property
-    def is_key_only(self) -> bool:
-        """Whether a key opens the account for ever, and nothing else does.
+    def is_locked(self) -> bool:
+        """Whether no password opens the account."""
+        return self.password[:1] in {"!", "*"}
 
-        An age limit would shut out a key as well, once the locked password has reached it.
-        """
-        return self.password[:1] in {"!", "*"} and not (self.most_days or self.inactive_days or self.expires)
+    @property
+    def is_for_ever(self) -> bool:
+        """Whether no age limit shuts out a key, as it would do once the locked password has reached it."""
+        return not (self.most_days or self.inactive_days or self.expires)
 
 
 def shadow(text: str) -> dict[str, Shadow]:
@@ -122,7 +138,12 @@ def root_groups(name: str) -> list[str]:
 
 def connected_user() -> str:
     """Who the controller has logged in as, before becoming root."""
-    return os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+    if user := os.environ.get("SUDO_USER"):
+        return user
+    # Whoever became root otherwise is still known to the kernel as who logged in.
+    with contextlib.suppress(OSError, KeyError, OverflowError):
+        return pwd.getpwuid(int(Path("/proc/self/loginuid").read_text())).pw_name
+    return pwd.getpwuid(os.getuid()).pw_name
 
 
 class Administrators:
@@ -144,11 +165,18 @@ class Administrators:
         except KeyError:
             self.members, self.group_exists = set(), False
         self.accounts = shadow(Path("/etc/shadow").read_text())
-        self.commands: list[list[str]] = []
+        self.granting: list[list[str]] = []
+        self.revoking: list[list[str]] = []
+        self.losing_password: list[str] = []
         self.leaving: dict[str, list[str]] = {}
         self.confined: list[str] = []
         self.added: list[str] = []
         self.removed = sorted(self.members - set(self.names))
+
+    @property
+    def commands(self) -> list[list[str]]:
+        """The commands of this step."""
+        return [*self.revoking, *self.leaving.values()] if self.module.params["revoke"] else self.granting
 
     def check(self) -> None:
         """Refuse what would lock out who is doing this, or let in a service.
@@ -173,26 +201,52 @@ class Administrators:
     def plan(self) -> None:
         """List the commands that make the host what was asked for."""
         if not self.group_exists:
-            self.commands.append(["groupadd", "--system", self.group])
+            self.granting.append(["groupadd", "--system", self.group])
         for name in self.names:
-            if name not in self.accounts:
-                self.commands.append(["useradd", "--create-home", "--shell", "/bin/bash", name])
-            if name not in self.members:
-                self.added.append(name)
-                self.commands.append(["usermod", "--append", "--groups", self.group, name])
-            account = self.accounts.get(name)
-            if name != ROOT and not (account and account.is_key_only):
-                self.commands.append(["usermod", "--lock", "--expiredate", "", name])
-                self.commands.append(["chage", "--maxdays", "-1", "--inactive", "-1", name])
-            if name != ROOT and name in self.without_root and (groups := root_groups(name)):
-                self.commands += [["gpasswd", "--delete", name, group] for group in groups]
+            self._plan_account(name)
+            if name in self.without_root and name != ROOT and (groups := root_groups(name)):
+                self.revoking += [["gpasswd", "--delete", name, group] for group in groups]
                 self.confined.append(name)
         for name in self.removed:
             if name == ROOT:
                 self.leaving[name] = ["gpasswd", "--delete", name, self.group]
             else:
-                self.commands.append(["usermod", "--lock", "--expiredate", "1", name])
+                self.revoking.append(["usermod", "--lock", "--expiredate", "1", name])
                 self.leaving[name] = ["usermod", "--groups", "", name]
+
+    def _plan_account(self, name: str) -> None:
+        account = self.accounts.get(name)
+        if account is None:
+            self.granting.append(["useradd", "--create-home", "--shell", "/bin/bash", name])
+        if name not in self.members:
+            self.added.append(name)
+            self.granting.append(["usermod", "--append", "--groups", self.group, name])
+        if name == ROOT:
+            return
+        if not (account and account.is_for_ever):
+            self.granting.append(["usermod", "--expiredate", "", name])
+            self.granting.append(["chage", "--maxdays", "-1", "--inactive", "-1", name])
+        # A new account has no password.
+        if account and not account.is_locked:
+            self.losing_password.append(name)
+            self.revoking.append(["usermod", "--lock", name])
+
+    def check_sudo(self) -> None:
+        """Refuse to take a password from who needs it to become root.
+
+        Raises:
+            AdministratorsError: Nothing has been done.
+        """
+        for name in self.losing_password:
+            if name in self.without_root:
+                continue
+            code, _, errors = self.module.run_command(["runuser", "-u", name, "--", "sudo", "-k", "-n", "true"])
+            if code != 0:
+                raise AdministratorsError(
+                    f"{name} cannot become root without a password, although /etc/sudoers.d/zz-pryv says so: "
+                    f"{errors.strip()}. See what sudo -l -U {name} says: /etc/sudoers has to read that folder, and no "
+                    "later line may ask for a password. No password was locked."
+                )
 
     def apply(self) -> None:
         """Do it.
@@ -209,7 +263,11 @@ class Administrators:
                     shutil.chown(copy, ROOT, group)
 
     def _apply(self) -> None:
-        for command in self.commands:
+        if not self.module.params["revoke"]:
+            for command in self.granting:
+                self._run(command)
+            return
+        for command in self.revoking:
             self._run(command)
         # What runs already would keep its groups.
         for name in self.confined:
@@ -245,6 +303,7 @@ def main() -> None:
             "names": {"type": "list", "elements": "str", "required": True},
             "without_root": {"type": "list", "elements": "str", "default": []},
             "group": {"type": "str", "required": True},
+            "revoke": {"type": "bool", "required": True},
         },
         supports_check_mode=True,
     )
@@ -253,15 +312,17 @@ def main() -> None:
         administrators.check()
         administrators.plan()
         if not module.check_mode:
+            if module.params["revoke"]:
+                administrators.check_sudo()
             administrators.apply()
     except (AdministratorsError, OSError) as error:
         module.fail_json(msg=str(error))
-    commands = [*administrators.commands, *administrators.leaving.values()]
     module.exit_json(
-        changed=bool(commands),
+        changed=bool(administrators.commands),
         added=administrators.added,
         removed=administrators.removed,
-        diff={"prepared": "".join(f"{' '.join(command)}\n" for command in commands)},
+        to_revoke=bool(administrators.revoking or administrators.leaving),
+        diff={"prepared": "".join(f"{' '.join(command)}\n" for command in administrators.commands)},
     )
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import platform
@@ -87,6 +88,9 @@ survey:
     user:
       description: Who the controller has logged in as, before becoming root.
       type: str
+    sudo:
+      description: Whether it has become root by sudo.
+      type: bool
     managed:
       description: Whether this toolkit has been here before.
       type: bool
@@ -191,6 +195,16 @@ def data_disk(directory: str, device: str | None) -> tuple[float | None, bool | 
     return size, present
 
 
+def connected_user() -> str:
+    """Return who the controller has logged in as, before becoming root."""
+    if user := os.environ.get("SUDO_USER"):
+        return user
+    # Whoever became root otherwise is still known to the kernel as who logged in.
+    with contextlib.suppress(OSError, KeyError, OverflowError):
+        return pwd.getpwuid(int(Path("/proc/self/loginuid").read_text())).pw_name
+    return pwd.getpwuid(os.getuid()).pw_name
+
+
 def main() -> None:
     """Survey the machine."""
     module = AnsibleModule(
@@ -220,7 +234,8 @@ def main() -> None:
             "data_device_found": data_device_found,
             "clock_offset": clock_offset,
             "asked_at": module.params["controller_time"],
-            "user": os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name,
+            "user": connected_user(),
+            "sudo": "SUDO_USER" in os.environ,
             "managed": Path("/etc/pryv").is_dir(),
             "addresses": own_addresses(Path("/proc/net/fib_trie").read_text()),
             "advertised": advertised(routes.read_text()) if routes.exists() else [],

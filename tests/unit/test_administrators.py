@@ -2,7 +2,8 @@
 
 import base64
 import grp
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,15 +109,16 @@ def test_what_is_wrong_on_all_hosts_is_said_once() -> None:
     assert len(administrators.administrator_problems(hostvars, hostvars)) == 1
 
 
-def lockouts(user: str, entries: list[Mapping[str, Any]]) -> list[str]:
+def lockouts(user: str, entries: list[Mapping[str, Any]], sudo: bool = True) -> list[str]:
     hostvars = {"co1": {"administrators": entries}, "co2": {}}
-    results: dict[str, dict[str, Any]] = {"co1": {"survey": {"user": user}}, "co2": {"unreachable": True}}
+    results: dict[str, dict[str, Any]] = {"co1": {"survey": {"user": user, "sudo": sudo}}, "co2": {"unreachable": True}}
     return [problem["problem"] for problem in administrators.lockout_problems(results, hostvars)]
 
 
 def test_who_logs_in_now_can_do_so_afterwards() -> None:
     assert lockouts("alice", [{"name": "alice", "keys": [ALICE]}]) == []
     assert lockouts("root", []) == []
+    assert lockouts("root", [], sudo=False) == []
 
 
 def test_who_would_be_shut_out_is_named() -> None:
@@ -129,22 +131,94 @@ def test_who_would_be_shut_out_is_named() -> None:
     ]
 
 
+@pytest.mark.parametrize("entries", [[], [{"name": "alice", "keys": [ALICE]}]])
+def test_who_becomes_root_otherwise_than_by_sudo_is_refused(entries: list[Mapping[str, Any]]) -> None:
+    """Role hardening leaves no other way."""
+    (problem,) = lockouts("alice", entries, sudo=False)
+    assert problem == "Ansible logs in as alice and becomes root without sudo, which nobody can any more afterwards"
+
+
 @pytest.mark.parametrize(
     ("entry", "expected"),
     [
-        ("alice:!:20000:0::7:::", True),
-        ("alice:!$y$hash:20000:0::7:::", True),
-        ("alice:*:20000:0::7:::", True),
-        ("alice:$y$hash:20000:0::7:::", False),
-        ("alice::20000:0::7:::", False),
-        ("alice:!:20000:0:365:7:::", False),
-        ("alice:!:20000:0::7:45::", False),
-        ("alice:!:20000:0::7::1:", False),
+        ("alice:!:20000:0::7:::", (True, True)),
+        ("alice:!$y$hash:20000:0::7:::", (True, True)),
+        ("alice:*:20000:0::7:::", (True, True)),
+        ("alice:$y$hash:20000:0::7:::", (False, True)),
+        ("alice::20000:0::7:::", (False, True)),
+        ("alice:!:20000:0:365:7:::", (True, False)),
+        ("alice:!:20000:0::7:45::", (True, False)),
+        ("alice:!:20000:0::7::1:", (True, False)),
     ],
 )
-def test_accounts_that_a_key_alone_opens_and_for_ever(entry: str, expected: bool) -> None:
-    accounts = module.shadow(f"root:*:20000:0:99999:7:::\n{entry}\n")
-    assert accounts["alice"].is_key_only is expected
+def test_accounts_that_no_password_opens_and_that_last_for_ever(entry: str, expected: tuple[bool, bool]) -> None:
+    alice = module.shadow(f"root:*:20000:0:99999:7:::\n{entry}\n")["alice"]
+    assert (alice.is_locked, alice.is_for_ever) == expected
+
+
+class FakeModule:
+    """What the administrators of a host are made with; sudo asks some of them for a password."""
+
+    def __init__(self, revoke: bool, asked: Collection[str] = (), **parameters: Any) -> None:
+        self.params = {"names": ["alice", "bob"], "without_root": [], "group": "pryv-admins", "revoke": revoke}
+        self.params |= parameters
+        self.asked, self.ran = asked, list[list[str]]()
+
+    def run_command(self, command: list[str]) -> tuple[int, str, str]:
+        if command[0] == "runuser":
+            assert command[3:] == ["--", "sudo", "-k", "-n", "true"]
+            return (1, "", "sudo: a password is required") if command[2] in self.asked else (0, "", "")
+        self.ran.append(command)
+        return 0, "", ""
+
+
+@pytest.fixture
+def with_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host on which alice, bob and carol become root by their passwords; carol is no administrator any more."""
+    text = "".join(f"{name}:$y$hash:20000:0::7:::\n" for name in ("alice", "bob", "carol"))
+    monkeypatch.setattr(Path, "read_text", lambda _: text)
+    groups = [grp.struct_group((name, "x", 100, ["alice", "bob", "carol"])) for name in ("sudo", "pryv-admins")]
+    monkeypatch.setattr(grp, "getgrall", lambda: groups)
+    monkeypatch.setattr(grp, "getgrnam", lambda name: next(group for group in groups if group.gr_name == name))
+    monkeypatch.setattr(module.Administrators, "_end", lambda *_: None)
+
+
+def accounts(**parameters: Any) -> tuple[FakeModule, module.Administrators]:
+    fake = FakeModule(**parameters)
+    found = module.Administrators(fake)
+    found.plan()
+    return fake, found
+
+
+@pytest.mark.usefixtures("with_passwords")
+def test_the_first_step_takes_nothing_away() -> None:
+    fake, found = accounts(revoke=False, without_root=["bob"], names=["alice", "bob", "dave"])
+    found._apply()
+    assert ["useradd", "--create-home", "--shell", "/bin/bash", "dave"] in fake.ran
+    assert not [command for command in fake.ran if {"--lock", "--delete", "1"} & set(command)]
+    assert {command[-1] for command in fake.ran} == {"dave"}
+
+
+@pytest.mark.usefixtures("with_passwords")
+def test_the_second_step_takes_away_what_nobody_is_to_have() -> None:
+    fake, found = accounts(revoke=True, without_root=["bob"])
+    found.check_sudo()
+    found._apply()
+    assert fake.ran == [
+        ["usermod", "--lock", "alice"],
+        ["usermod", "--lock", "bob"],
+        ["gpasswd", "--delete", "bob", "sudo"],
+        ["usermod", "--lock", "--expiredate", "1", "carol"],
+        ["usermod", "--groups", "", "carol"],
+    ]
+
+
+@pytest.mark.usefixtures("with_passwords")
+def test_nobody_loses_the_password_that_sudo_still_asks_for() -> None:
+    with pytest.raises(module.AdministratorsError, match=r"bob cannot become root without a password.*No password was"):
+        accounts(revoke=True, asked=["bob"])[1].check_sudo()
+    # Who may not become root needs none.
+    accounts(revoke=True, asked=["bob"], without_root=["bob"])[1].check_sudo()
 
 
 def test_groups_as_good_as_root_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
