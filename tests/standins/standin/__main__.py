@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from . import core, dns, mongodb, others, process, register
+from . import core, dns, mfa, mongodb, others, process, register
 from .config import ConfigError
 
 CONF = Path("/app/conf")
@@ -15,7 +15,7 @@ SERVICES: dict[str, Callable[[], None]] = {
     "hfs": lambda: core.run_hfs(CONF),
     "preview": lambda: core.run_preview(CONF),
     "webhooks": lambda: core.run_webhooks(CONF),
-    "mfa": lambda: others.run_mfa(CONF),
+    "mfa": lambda: mfa.run(CONF),
     "mongodb": lambda: mongodb.run(CONF),
     "register": lambda: register.run(CONF),
     "dns": lambda: dns.run(CONF),

@@ -22,7 +22,7 @@ def request(method: str, url: str, body: Any = None, headers: Mapping[str, str] 
         method: HTTP method.
         url: `https://…` or `http://…`. A certificate must come from an authority of the system or of the file that
             NODE_EXTRA_CA_CERTS names.
-        body: JSON-able, or None for none.
+        body: JSON-able, bytes that are sent as they are, or None for none.
         headers: Additional headers.
 
     Returns:
@@ -38,7 +38,7 @@ def request(method: str, url: str, body: Any = None, headers: Mapping[str, str] 
     else:
         connection = http.client.HTTPConnection(parts.netloc, timeout=10)
     path = parts.path + (f"?{parts.query}" if parts.query else "")
-    sent = None if body is None else json.dumps(body)
+    sent = body if body is None or isinstance(body, bytes) else json.dumps(body)
     try:
         connection.request(method, path or "/", sent, {"Content-Type": "application/json", **(headers or {})})
         response = connection.getresponse()

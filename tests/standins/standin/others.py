@@ -1,4 +1,4 @@
-"""Stands in for mfa, mail, the static pages, Redis and InfluxDB."""
+"""Stands in for mail, the static pages, Redis and InfluxDB."""
 
 from __future__ import annotations
 
@@ -7,19 +7,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import config as c
-from .client import request
 from .process import StartError, become_nginx, say
-from .registry import username
 from .web import Request, Response, serve
 
-MFA = {
-    "http.ip": c.TEXT,
-    "http.port": c.PORT,
-    "core.url": c.URL,
-    "sms.mode": c.TEXT,
-    "sms.endpoints": c.MAP,
-    "sessions.ttlSeconds": c.NUMBER,
-}
 MAIL = {
     "logs.file.path": c.TEXT,
     "email.message.from.name": c.TEXT,
@@ -34,25 +24,6 @@ MAIL = {
     "templates.root": c.TEXT,
     "templates.defaultLang": c.TEXT,
 }
-
-
-def run_mfa(conf: Path) -> None:
-    """Starts mfa, which logs users in at core.
-
-    Args:
-        conf: Folder of its configuration.
-    """
-    config = c.load(conf / "mfa.yml")
-    c.check(config, MFA)
-
-    def answer(request_: Request) -> Response:
-        name = username(request_.host.split(".")[0])
-        if (request_.method, request_.path) != ("POST", "/login") or name is None:
-            return Response(404, {"error": {"id": "unknown-resource", "message": "Unknown resource"}})
-        status, body = request("POST", f"{config['core']['url'].rstrip('/')}/{name}/auth/login", request_.json)
-        return Response(status, body)
-
-    serve("mfa", config["http"]["ip"], [int(config["http"]["port"])], answer)
 
 
 def run_mail(conf: Path) -> None:

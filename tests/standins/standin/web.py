@@ -15,8 +15,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from .process import LOG, say
 
-# A larger body is counted but not kept.
-KEPT_BODY = 1 << 20
+# A larger body is counted but not kept; it is more than a core takes by default.
+KEPT_BODY = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Request:
 
     Attributes:
         method: `GET`, `POST`, …
+        target: As the client wrote it, with its query.
         path: Without the query.
         query: First value of each parameter.
         headers: Values by lower-case name; repeated headers are joined by a comma.
@@ -35,6 +36,7 @@ class Request:
     """
 
     method: str
+    target: str
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
@@ -166,10 +168,13 @@ class _Handler(BaseHTTPRequestHandler):
         body, size = self._body(headers)
         seconds = round(time.monotonic() - begin, 3)
         query = {name: values[0] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
-        return Request(self.command, url.path, query, headers, body, size, seconds, self.server.server_address[1])
+        target = self.requestline.split()[1]  # Python would take slashes at its beginning together
+        return Request(
+            self.command, target, url.path, query, headers, body, size, seconds, self.server.server_address[1]
+        )
 
     def _body(self, headers: Mapping[str, str]) -> tuple[bytes, int]:
-        kept, size = b"", 0
+        kept, size = bytearray(), 0
         if "chunked" in headers.get("transfer-encoding", "").lower():
             while length := int(self.rfile.readline().split(b";")[0], 16):
                 chunk = self.rfile.read(length)
@@ -178,7 +183,7 @@ class _Handler(BaseHTTPRequestHandler):
                 kept += chunk[: KEPT_BODY - len(kept)]
             while self.rfile.readline().strip():
                 pass  # trailers
-            return kept, size
+            return bytes(kept), size
         size = left = int(headers.get("content-length", 0))
         while left:
             chunk = self.rfile.read(min(left, 1 << 16))
@@ -186,7 +191,7 @@ class _Handler(BaseHTTPRequestHandler):
                 break
             left -= len(chunk)
             kept += chunk[: KEPT_BODY - len(kept)]
-        return kept, size
+        return bytes(kept), size
 
     def _record(self, request: Request) -> None:
         hidden = {name: "(present)" for name in ("authorization", "cookie") if name in request.headers}
