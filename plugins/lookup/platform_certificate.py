@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import re
 import ssl
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
@@ -20,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
+from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyBuilder, Store, VerificationError
 
 DOCUMENTATION = r"""
 name: platform_certificate
@@ -42,7 +45,7 @@ options:
     choices: [development, integration, production]
     required: true
   bundle:
-    description: PEM text of the certificate and its intermediates, in any order.
+    description: PEM text of the certificate and its intermediates, in any order, whatever else is among them.
     type: str
     default: ""
   bundle_file:
@@ -68,7 +71,7 @@ options:
   root_file:
     description:
       - A PEM file with the root that the chain ends at, when it is neither in the bundle nor among those that the
-        controller trusts.
+        controller trusts. Intermediates in it are served like those of the bundle.
     type: str
     default: ""
   ca_directory:
@@ -116,10 +119,12 @@ _raw:
 PUBLIC_CURVES = ("secp256r1", "secp384r1", "secp521r1")
 SMALLEST_RSA = 2048  # bits
 TRUST_STORES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+# Ways from a certificate to a root; authorities that sign each other make many.
+MOST_CHAINS = 100
 NAME_A_FILE = "give the path of a file on this machine, absolute or relative to the inventory"
 NOT_MADE_YET = "The first run that is not in check mode makes it.\n"
 
-
+Extension = TypeVar("Extension", bound=x509.ExtensionType)
 Problem = dict[str, str]
 
 
@@ -179,136 +184,255 @@ def key_weakness(key: PublicKeyTypes) -> str | None:
     return f"a key of the kind {type(key).__name__.removesuffix('PublicKey')}"
 
 
+def extension_of(certificate: x509.Certificate, kind: type[Extension]) -> Extension | None:
+    """The value of one of a certificate's extensions, or None."""
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
+
+
 def covered_names(certificate: x509.Certificate) -> set[str]:
     """DNS names that a certificate is for."""
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return set()
-    return {name.lower() for name in names.get_values_for_type(x509.DNSName)}
+    names = extension_of(certificate, x509.SubjectAlternativeName)
+    return {name.lower() for name in names.get_values_for_type(x509.DNSName)} if names else set()
 
 
 def is_for_servers(certificate: x509.Certificate) -> bool:
-    """Whether a certificate may be a server's."""
-    try:
-        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        return True
-    return ExtendedKeyUsageOID.SERVER_AUTH in usage
+    """Whether a certificate may be a server's, or may vouch for one."""
+    usage = extension_of(certificate, x509.ExtendedKeyUsage)
+    return usage is None or ExtendedKeyUsageOID.SERVER_AUTH in usage
 
 
 def issuer_address(certificate: x509.Certificate) -> str:
     """Where a certificate says that its issuer's can be had, as the end of a sentence; empty if it does not say."""
-    try:
-        access = certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
-    except x509.ExtensionNotFound:
-        return ""
-    for entry in access:
+    for entry in extension_of(certificate, x509.AuthorityInformationAccess) or ():
         if entry.access_method == AuthorityInformationAccessOID.CA_ISSUERS:
             return f"; it can be had at {entry.access_location.value}"
     return ""
 
 
-def find_leaf(certificates: list[x509.Certificate], key: PrivateKeyTypes | None) -> tuple[x509.Certificate, bool]:
-    """The platform's own certificate among those given, and whether the key is its key."""
+def find_leaves(
+    certificates: list[x509.Certificate], key: PrivateKeyTypes | None
+) -> tuple[list[x509.Certificate], bool]:
+    """What may be the platform's own certificate among those given, and whether the key is its key."""
     if key is not None:
         wanted = public_bytes(key.public_key())
-        for certificate in certificates:
-            if public_bytes(certificate.public_key()) == wanted:
-                return certificate, True
-    for certificate in certificates:
-        if not any(other is not certificate and is_issued_by(other, certificate) for other in certificates):
-            return certificate, False
-    return certificates[0], False
+        if fitting := [found for found in certificates if public_bytes(found.public_key()) == wanted]:
+            return fitting, True
+    last = [
+        found
+        for found in certificates
+        if not any(other is not found and is_issued_by(other, found) for other in certificates)
+    ]
+    return last or certificates, False
 
 
-def build_chain(leaf: x509.Certificate, others: Iterable[x509.Certificate]) -> list[x509.Certificate]:
-    """The leaf, then each one's issuer, as far as the others go; a self-signed one, if reached, is the last."""
-    chain, rest = [leaf], [certificate for certificate in others if certificate != leaf]
-    while not is_self_signed(chain[-1]):
-        issuer = next((certificate for certificate in rest if is_issued_by(chain[-1], certificate)), None)
-        if issuer is None:
-            break
-        rest.remove(issuer)
-        chain.append(issuer)
-    return chain
+def chains(leaf: x509.Certificate, others: Sequence[x509.Certificate]) -> Iterator[list[x509.Certificate]]:
+    """Every way up from a leaf, each one's issuer next: to a self-signed certificate, or as far as the others go."""
+
+    def climb(chain: list[x509.Certificate]) -> Iterator[list[x509.Certificate]]:
+        if is_self_signed(chain[-1]):
+            yield chain
+            return
+        # Authorities that sign each other make a circle.
+        taken = {(member.subject, public_bytes(member.public_key())) for member in chain}
+        issuers = [
+            other
+            for other in others
+            if is_issued_by(chain[-1], other) and (other.subject, public_bytes(other.public_key())) not in taken
+        ]
+        if not issuers:
+            yield chain
+        for issuer in issuers:
+            yield from climb([*chain, issuer])
+
+    return itertools.islice(climb([leaf]), MOST_CHAINS)
+
+
+def authority_problems(chain: Sequence[x509.Certificate]) -> Iterator[Problem]:
+    """Why clients refuse members of a chain as issuers of those before them."""
+    for below, member in enumerate(chain[1:]):
+        name, remedy = name_of(member), "get the chain from the authority that issued the certificate"
+        constraints = extension_of(member, x509.BasicConstraints)
+        if constraints is None or not constraints.ca:
+            yield wrong(name, "is no authority's: its basic constraints do not say CA", remedy)
+        elif constraints.path_length is not None and constraints.path_length < below:
+            limit = f"at most {constraints.path_length} authorities below itself, and there are {below}"
+            yield wrong(name, f"allows {limit}", remedy)
+        usage = extension_of(member, x509.KeyUsage)
+        if usage is not None and not usage.key_cert_sign:
+            yield wrong(name, "may not sign certificates: its key usage does not say so", remedy)
+        if not is_for_servers(member):
+            yield wrong(name, "may not sign certificates of servers: its extended key usage does not say so", remedy)
+
+
+def refusal(chain: Sequence[x509.Certificate], now: datetime.datetime) -> Problem | None:
+    """Why a client that trusts the last of a chain refuses it, or None if it does not.
+
+    Args:
+        chain: The leaf, its intermediates in their order, and the root.
+        now: The time, with its zone.
+    """
+    names = covered_names(chain[0])
+    if not names:
+        return None  # said already, and there is nothing to ask for
+    # Not what browsers' programme asks of public authorities: those of companies leave out identifiers.
+    authority = ExtensionPolicy.permit_all().require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
+    server = ExtensionPolicy.permit_all().require_present(x509.SubjectAlternativeName, Criticality.AGNOSTIC, None)
+    verifier = (
+        PolicyBuilder()
+        .store(Store([chain[-1]]))
+        .time(now)
+        .extension_policies(ca_policy=authority, ee_policy=server)
+        .build_server_verifier(x509.DNSName(min(names).replace("*", "reg")))
+    )
+    try:
+        verifier.verify(chain[0], list(chain[1:-1]))
+    except VerificationError as error:
+        reason = str(error).rpartition("candidates exhausted: ")[2]
+        if "name constraint" in reason:
+            owner = next(member for member in chain[1:] if extension_of(member, x509.NameConstraints))
+            return wrong(
+                name_of(owner),
+                f"may not vouch for {', '.join(sorted(names))}: its name constraints exclude that",
+                "have the certificate issued by another authority",
+            )
+        return wrong(name_of(chain[0]), f"is refused by clients: {reason}", "get one, with its chain, that they accept")
+    return None
+
+
+def chain_problems(
+    chain: Sequence[x509.Certificate], now: datetime.datetime, minimum_days: int, *, is_complete: bool
+) -> list[Problem]:
+    """What is wrong with a chain, from its leaf's issuer on."""
+    if is_self_signed(chain[0]):
+        return [
+            wrong(
+                name_of(chain[0]),
+                "is self-signed, so that nobody trusts it",
+                "have it signed by an authority, or use certificate_source: development",
+            )
+        ]
+    problems = [] if is_complete else [missing_issuer(chain[-1])]
+    intermediates = chain[1:-1] if is_complete else chain[1:]
+    for member in intermediates:
+        problems += weaknesses(member, now, minimum_days)
+    problems += authority_problems(chain)
+    if is_complete and not (chain[-1].not_valid_before_utc <= now < chain[-1].not_valid_after_utc):
+        first, last = chain[-1].not_valid_before_utc, chain[-1].not_valid_after_utc
+        problems.append(
+            wrong(
+                name_of(chain[-1]),
+                f"is a root that is valid from {first:%Y-%m-%d} to {last:%Y-%m-%d}",
+                "add the root that clients trust today to the bundle, or set certificate_root_file to it",
+            )
+        )
+    return problems
+
+
+def missing_issuer(certificate: x509.Certificate) -> Problem:
+    """The problem of a chain that ends before a root."""
+    return wrong(
+        name_of(certificate),
+        f"ends the chain: its issuer {certificate.issuer.rfc4514_string()} is missing",
+        "add that certificate to the bundle, or set certificate_root_file if it is the root of an "
+        f"authority of your own{issuer_address(certificate)}",
+    )
+
+
+@dataclass
+class Candidate:
+    """A way from a leaf up, and what is wrong with it; those that hosts can have are the least.
+
+    Attributes:
+        chain: The leaf and its issuers, with the root when it is complete.
+        is_complete: Whether it ends at a root.
+        is_trusted: Whether that root is trusted by others than the bundle.
+        problems: What is wrong.
+    """
+
+    chain: list[x509.Certificate]
+    is_complete: bool
+    is_trusted: bool
+    problems: list[Problem]
+
+    @property
+    def rank(self) -> tuple[int, bool, bool, int, float]:
+        """Fewer problems first, then what clients trust by themselves, shorter chains, and certificates for longer."""
+        lasting = self.chain[0].not_valid_after_utc.timestamp()
+        return len(self.problems), not self.is_complete, not self.is_trusted, len(self.chain), -lasting
+
+
+def leaf_problems(
+    domain: str, leaf: x509.Certificate, fits: bool | None, now: datetime.datetime, minimum_days: int
+) -> list[Problem]:
+    """What is wrong with the platform's own certificate.
+
+    Args:
+        domain: The platform's domain.
+        leaf: The certificate.
+        fits: Whether the key is its key; None if there is none to compare.
+        now: The time, with its zone.
+        minimum_days: A certificate that expires in fewer days is refused.
+    """
+    problems, name = list[Problem](), name_of(leaf)
+    if fits is False:
+        problems.append(wrong(name, "does not belong to the private key", "give the key that it was requested with"))
+    if missing := sorted({domain.lower(), f"*.{domain.lower()}"} - covered_names(leaf)):
+        covered = ", ".join(sorted(covered_names(leaf))) or "no name at all"
+        found = f"is for {covered} and not for {' and '.join(missing)}"
+        problems.append(wrong(name, found, f"request one for {domain} and *.{domain}"))
+    if not is_for_servers(leaf):
+        problems.append(wrong(name, "is not for servers", "request one with the extended key usage serverAuth"))
+    return problems + weaknesses(leaf, now, minimum_days)
 
 
 def examine(
     domain: str,
     certificates: list[x509.Certificate],
     key: PrivateKeyTypes | None,
-    roots: Callable[[], Iterable[x509.Certificate]],
+    roots: Iterable[x509.Certificate],
     now: datetime.datetime,
     minimum_days: int,
 ) -> Material:
-    """Check a platform's certificate and put its chain in order.
+    """Check a platform's certificate and find the chain that clients accept.
+
+    Order, duplicates, expired twins and certificates that do not belong do not matter.
 
     Args:
         domain: The platform's domain.
-        certificates: The certificate with its intermediates, in any order; at least one.
+        certificates: The certificate with its intermediates; at least one.
         key: The private key, or None if it could not be read, which the caller reports.
-        roots: Gives the roots that are trusted beside those among the certificates; only called when needed.
+        roots: What is trusted beside the roots among the certificates; intermediates among them are used as well.
         now: The time, with its zone.
         minimum_days: A certificate that expires in fewer days is refused.
 
     Returns:
         What hosts need, or all that is wrong.
     """
-    leaf, fits = find_leaf(certificates, key)
-    problems: list[Problem] = []
-    if key is not None and not fits:
-        problems.append(
-            wrong(name_of(leaf), "does not belong to the private key", "give the key that it was requested with")
-        )
-    if missing := sorted({domain.lower(), f"*.{domain.lower()}"} - covered_names(leaf)):
-        covered = ", ".join(sorted(covered_names(leaf))) or "no name at all"
-        problems.append(
-            wrong(
-                name_of(leaf),
-                f"is for {covered} and not for {' and '.join(missing)}",
-                f"request one for {domain} and *.{domain}",
-            )
-        )
-    if not is_for_servers(leaf):
-        problems.append(
-            wrong(name_of(leaf), "is not for servers", "request one with the extended key usage serverAuth")
-        )
-
-    chain = build_chain(leaf, certificates)
-    anchors = []
-    if is_self_signed(leaf):
-        problems.append(
-            wrong(
-                name_of(leaf),
-                "is self-signed, so that nobody trusts it",
-                "have it signed by an authority, or use certificate_source: development",
-            )
-        )
-    else:
-        if is_self_signed(chain[-1]):
-            anchors = [chain.pop()]
-        else:
-            anchors = [root for root in roots() if any(is_issued_by(member, root) for member in chain)]
-        if not anchors:
-            problems.append(
-                wrong(
-                    name_of(chain[-1]),
-                    f"ends the chain: its issuer {chain[-1].issuer.rfc4514_string()} is missing",
-                    "add that certificate to the bundle, or set certificate_root_file if it is the root of an "
-                    f"authority of your own{issuer_address(chain[-1])}",
-                )
-            )
-    for member in chain:
-        problems += weaknesses(member, now, minimum_days)
-    if problems or key is None:
-        return Material(problems, ca=pem(anchors))
+    trusted = list(dict.fromkeys(roots))
+    pool = list(dict.fromkeys([*trusted, *certificates]))
+    leaves, fits = find_leaves(list(dict.fromkeys(certificates)), key)
+    candidates = []
+    for leaf in leaves:
+        own = leaf_problems(domain, leaf, None if key is None else fits, now, minimum_days)
+        for chain in chains(leaf, pool):
+            is_complete = len(chain) > 1 and is_self_signed(chain[-1])
+            problems = own + chain_problems(chain, now, minimum_days, is_complete=is_complete)
+            if is_complete and not problems and (refused := refusal(chain, now)):
+                problems = [refused]
+            candidates.append(Candidate(chain, is_complete, chain[-1] in trusted, problems))
+    best = min(candidates, key=lambda candidate: candidate.rank)
+    ca = pem(best.chain[-1:]) if best.is_complete else ""
+    if best.problems or key is None:
+        return Material(best.problems, ca=ca)
     return Material(
-        fullchain=pem(chain),
+        fullchain=pem(best.chain[:-1]),
         private_key=key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         ).decode(),
-        ca=pem(anchors),
+        ca=ca,
     )
 
 
@@ -406,7 +530,10 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         """Give the certificate's material."""
         self.set_options(var_options=variables, direct=kwargs)
         self._folder = Path((variables or {}).get("inventory_dir") or ".")
-        return [vars(self._material(terms[0]))]
+        # The system's store has certificates that are not quite by the standard, which is nobody's concern here.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return [vars(self._material(terms[0]))]
 
     def _material(self, domain: str) -> Material:
         problems: list[Problem] = []
@@ -433,7 +560,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             domain,
             certificates,
             key,
-            lambda: self._roots(problems),
+            self._roots(problems),
             datetime.datetime.now(datetime.timezone.utc),
             self.get_option("minimum_days"),
         )

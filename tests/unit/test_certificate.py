@@ -56,6 +56,8 @@ def issue(
     starts: int = -1,
     key: Key | None = None,
     extensions: tuple[x509.ExtensionType, ...] = (),
+    basic: x509.BasicConstraints | None = None,
+    serial: int | None = None,
 ) -> Issued:
     """Make a certificate; without an issuer it signs itself."""
     key = key or ec.generate_private_key(ec.SECP256R1())
@@ -66,10 +68,10 @@ def issue(
         .subject_name(subject)
         .issuer_name(issuer.certificate.subject if issuer else subject)
         .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
+        .serial_number(serial or x509.random_serial_number())
         .not_valid_before(NOW + datetime.timedelta(days=starts))
         .not_valid_after(NOW + datetime.timedelta(days=days, hours=1))
-        .add_extension(x509.BasicConstraints(ca=not names, path_length=None), critical=True)
+        .add_extension(basic or x509.BasicConstraints(ca=not names, path_length=None), critical=True)
     )
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(n) for n in names]), critical=False)
@@ -140,7 +142,7 @@ def examine(given: Issued, *others: Issued, key: Issued | None = None) -> platfo
         DOMAIN,
         [member.certificate for member in (given, *others)],
         (key or given).key,
-        lambda: [ROOT.certificate],
+        [ROOT.certificate],
         NOW,
         14,
     )
@@ -167,6 +169,142 @@ def test_the_root_is_found_among_those_that_the_system_trusts() -> None:
 
 def test_certificates_that_do_not_belong_are_left_out() -> None:
     assert examine(GOOD, issue("Stranger"), INNER, OUTER, INNER).fullchain == GOOD.pem + INNER.pem + OUTER.pem
+
+
+@dataclass(frozen=True)
+class Case:
+    """What an operator gives, and whether clients that trust the roots accept what is made of it."""
+
+    bundle: tuple[Issued, ...]
+    roots: tuple[Issued, ...] = ()
+    said: str = ""  # why it is refused; empty where it is accepted
+    served: tuple[Issued, ...] = ()
+    ca: Issued | None = None
+
+
+def cases() -> dict[str, Case]:
+    """Chains as authorities have them, and with what can be wrong with them."""
+    old, cross_key = issue("Old root", days=-10, starts=-3000), ec.generate_private_key(ec.SECP256R1())
+    new = issue("New root", key=cross_key, days=3650)
+    cross = issue("New root", old, key=cross_key, days=1000)
+    stale = issue("New root", key=cross_key, days=-1, starts=-3000)
+    inter_key = ec.generate_private_key(ec.SECP256R1())
+    inter = issue("Issuing", new, key=inter_key)
+    stale_inter = issue("Issuing", new, key=inter_key, days=-1, starts=-90)
+    own, sub = leaf(issuer=inter), issue("Sub", old)
+    stale_own = leaf(issuer=inter, key=own.key, days=-1, starts=-90)
+    self_signed = leaf(issuer=None, key=own.key)
+
+    def good(*bundle: Issued, roots: tuple[Issued, ...] = ()) -> Case:
+        return Case(bundle, roots, served=(own, inter), ca=new)
+
+    found = {
+        "cross-signed, then its own root": good(own, inter, cross, new),
+        "its own root, then cross-signed": good(own, inter, new, cross),
+        "cross-signed and the expired root": good(own, inter, cross, old, roots=(new,)),
+        "cross-signed only": good(own, inter, cross, roots=(new,)),
+        "with the expired root alone": Case((own, inter, cross, old), said="Old root is a root that is valid from"),
+        "the chain as roots": good(own, roots=(inter, new)),
+        "all twice": good(own, own, inter, inter, new, new, roots=(new,)),
+        "stale twins": good(stale_own, self_signed, stale_inter, stale, own, inter, new, GOOD),
+        "stale twins after": good(GOOD, new, inter, own, stale, stale_inter, self_signed, stale_own),
+        "stale twins only": Case((stale_own, inter, new), said="expired on"),
+        "root expired": Case((leaf(issuer=sub), sub, old), said="Old root is a root that is valid from"),
+    }
+    no_authority = x509.BasicConstraints(ca=False, path_length=None)
+    depth = x509.BasicConstraints(ca=True, path_length=0)
+    other = x509.NameConstraints(permitted_subtrees=[x509.DNSName("other.example")], excluded_subtrees=None)
+    but = x509.NameConstraints(permitted_subtrees=None, excluded_subtrees=[x509.DNSName(DOMAIN)])
+    same = x509.NameConstraints(permitted_subtrees=[x509.DNSName(DOMAIN)], excluded_subtrees=None)
+    usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
+    clients = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+    flaws: list[tuple[str, dict[str, Any], str]] = [
+        ("no authority", {"basic": no_authority}, "Sub is no authority's"),
+        ("deep enough", {"basic": depth}, ""),
+        ("names of others", {"extensions": (other,)}, "Sub may not vouch for"),
+        ("names but ours", {"extensions": (but,)}, "Sub may not vouch for"),
+        ("our names", {"extensions": (same,)}, ""),
+        ("does not sign", {"extensions": (usage,)}, "Sub may not sign certificates"),
+        ("signs clients only", {"extensions": (clients,)}, "Sub may not sign certificates of servers"),
+    ]
+    for name, options, said in flaws:
+        sub = issue("Sub", new, **options)
+        mine = leaf(issuer=sub)
+        found[name] = Case((mine, sub), (new,), said, (mine, sub), new)
+    upper = issue("Sub", new, basic=depth)
+    lower = issue("Lower", upper)
+    found["too deep"] = Case(
+        (leaf(issuer=lower), lower, upper), (new,), "Sub allows at most 0 authorities below itself"
+    )
+    shallow = issue("Shallow root", basic=depth)
+    found["root too shallow"] = Case((leaf(issuer=issue("Sub", shallow)), shallow), said="Sub is missing")
+    below = issue("Sub", shallow)
+    found["root too shallow, complete"] = Case(
+        (leaf(issuer=below), below, shallow), said="Shallow root allows at most 0 authorities below itself"
+    )
+    first, second = issue("First"), issue("Second")
+    circle = [issue("First", second, key=first.key), issue("Second", first, key=second.key)]
+    found["a circle"] = Case((leaf(issuer=first), *circle), said="is missing")
+    mine = leaf(issuer=first)
+    found["a circle with a root"] = Case((mine, *circle, first), served=(mine,), ca=first)
+    return found
+
+
+CASES = cases()
+
+
+def client_accepts(chain: str, key: str, root: str, folder: Path) -> bool:
+    """Whether OpenSSL's client, which trusts one root, accepts a chain for the domain and a name under it."""
+    for name, text in (("platform.pem", chain), ("platform.key", key), ("ca.pem", root)):
+        (folder / name).write_text(text)
+    try:
+        for name in (DOMAIN, f"reg.{DOMAIN}"):
+            handshake(folder, name, strict=False)
+    except ssl.SSLCertVerificationError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_what_is_accepted_is_what_clients_accept(case: Case, order: int, tmp_path: Path) -> None:
+    own = case.served[0] if case.served else case.bundle[0]
+    certificates = [given.certificate for given in case.bundle[::order]]
+    trusted = [given.certificate for given in case.roots[::order]]
+    material = platform_certificate.examine(DOMAIN, certificates, own.key, trusted, NOW, 14)
+    if not case.said:
+        assert material.problems == []
+        assert material.fullchain == "".join(given.pem for given in case.served)
+        assert case.ca is not None
+        assert material.ca == case.ca.pem
+        assert client_accepts(material.fullchain, material.private_key, material.ca, tmp_path)
+        return
+    assert case.said in only_problem(material)
+    # Nor would a client, whatever of it were served.
+    roots = [given for given in (*case.bundle, *case.roots) if platform_certificate.is_self_signed(given.certificate)]
+    for root in roots:
+        served = own.pem + "".join(given.pem for given in case.bundle if given is not own)
+        assert not client_accepts(served, own.key_pem, root.pem, tmp_path)
+
+
+def test_no_warning_of_a_library_is_shown(
+    look_up: Callable[..., Any], trusted: list[x509.Certificate], recwarn: pytest.WarningsRecorder, tmp_path: Path
+) -> None:
+    # The library makes none with the serial number 0, which some system's store has.
+    content = issue("Zero", serial=1).certificate.public_bytes(serialization.Encoding.DER)
+    one = bytes.fromhex("a003020102020101")
+    assert content.count(one) == 1
+    store = ssl.DER_cert_to_PEM_cert(content.replace(one, one[:-1] + b"\0"))
+    with pytest.warns(UserWarning, match="serial number"):
+        x509.load_pem_x509_certificate(store.encode())
+    recwarn.clear()
+    trusted.clear()
+    (tmp_path / "root.pem").write_text(store + ROOT.pem)
+    material = look_up(
+        bundle=GOOD.pem + INNER.pem + OUTER.pem, private_key=GOOD.key_pem, root_file=str(tmp_path / "root.pem")
+    )
+    assert (material["problems"], material["ca"]) == ([], ROOT.pem)
+    assert not recwarn.list
 
 
 def test_a_missing_intermediate_is_named_with_where_it_is() -> None:
@@ -383,12 +521,14 @@ def test_hosts_get_what_development_made(look_up: Callable[..., Any], tmp_path: 
     assert material["ca"] == (tmp_path / "ca/ca.pem").read_text()
 
 
-def handshake(folder: Path, name: str) -> None:
-    """Let a client, as strict as Python's, talk to a server with the folder's certificate."""
+def handshake(folder: Path, name: str, *, strict: bool = True) -> None:
+    """Let a client, as strict as Python's newest, talk to a server with the folder's certificate."""
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(folder / "platform.pem", folder / "platform.key")
     client = ssl.create_default_context(cafile=str(folder / "ca.pem"))
-    client.verify_flags |= ssl.VerifyFlags.VERIFY_X509_STRICT
+    client.verify_flags &= ~ssl.VerifyFlags.VERIFY_X509_STRICT
+    if strict:
+        client.verify_flags |= ssl.VerifyFlags.VERIFY_X509_STRICT
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = (
         client.wrap_bio(to_client, to_server, server_hostname=name),
