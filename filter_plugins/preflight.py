@@ -60,40 +60,47 @@ def _problem(severity: str, where: str, problem: str, remedy: str) -> Problem:
 # -- from the inventory alone --------------------------------------------------------------------------------------
 
 
-def secret_problems(secrets: object, names: Iterable[str], locked: Iterable[str] = ()) -> list[Problem]:
-    """Check that the secrets which machines share are there and strong; no value is ever named.
+def _weakness(secret: object, owners: Mapping[str, str]) -> str:
+    """Return what is wrong with a secret; nothing when it is strong and nobody else's."""
+    text = str(secret)
+    if not isinstance(secret, str) or not (text.isascii() and text.isalnum()):
+        return "has other characters than letters and digits"
+    if not SHORTEST_SECRET <= len(text) <= LONGEST_SECRET:
+        return f"has {len(text)} characters, not {SHORTEST_SECRET} to {LONGEST_SECRET}"
+    if len(set(text)) < FEWEST_DIFFERENT_CHARACTERS:
+        return "repeats few characters"
+    return f"is the same as {owners[text]}" if text in owners else ""
+
+
+def secret_problems(
+    given: Mapping[str, object], wanted: Mapping[str, Iterable[str]], locked: Iterable[str] = ()
+) -> list[Problem]:
+    """Check that the keys which machines share are there, strong, and each of its own; no value is ever named.
 
     Args:
-        secrets: The inventory's `pryv_secrets`; None when there is none.
-        names: What it should have.
+        given: The variables that hold keys; None for one that the inventory has not.
+        wanted: The names of the keys that each of these variables should have.
         locked: Paths of vaults that could not be read; what is missing may be in there.
     """
     making = "run playbooks/secrets.yml, which makes it and leaves all others as they are"
-    if secrets is not None and not isinstance(secrets, Mapping):
-        return [_problem("error", "pryv_secrets", "is not a mapping", "write it as one `name: value` line each")]
-    given = secrets or {}
     unlocking = "give its password: --ask-vault-pass or ANSIBLE_VAULT_PASSWORD_FILE"
     problems, owners = [_problem("error", path, "is locked", unlocking) for path in locked], dict[str, str]()
     is_locked = bool(problems)
-    for name in names:
-        where, value = f"pryv_secrets.{name}", given.get(name)
-        if value is None or value == "":
-            if not is_locked:
-                problems.append(_problem("error", where, "is missing", making))
+    for variable, names in wanted.items():
+        secrets = given[variable]
+        if secrets is not None and not isinstance(secrets, Mapping):
+            problems.append(_problem("error", variable, "is not a mapping", "write it as one `name: value` line each"))
             continue
-        text = str(value)
-        weakness = ""
-        if not isinstance(value, str) or not (text.isascii() and text.isalnum()):
-            weakness = "has other characters than letters and digits"
-        elif not SHORTEST_SECRET <= len(text) <= LONGEST_SECRET:
-            weakness = f"has {len(text)} characters, not {SHORTEST_SECRET} to {LONGEST_SECRET}"
-        elif len(set(text)) < FEWEST_DIFFERENT_CHARACTERS:
-            weakness = "repeats few characters"
-        elif text in owners:
-            weakness = f"is the same as {owners[text]}"
-        if weakness:
-            problems.append(_problem("error", where, weakness, f"take it out of the vault and {making}"))
-        owners.setdefault(text, name)
+        for name in names:
+            where, value = f"{variable}.{name}", (secrets or {}).get(name)
+            if value is None or value == "":
+                if not is_locked:
+                    problems.append(_problem("error", where, "is missing", making))
+                continue
+            weakness = _weakness(value, owners)
+            if weakness:
+                problems.append(_problem("error", where, weakness, f"take it out of the vault and {making}"))
+            owners.setdefault(str(value), where)
     return problems
 
 

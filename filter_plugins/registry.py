@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 DOCUMENTATION = r"""
@@ -28,9 +28,9 @@ options:
     description: What people are shown about a zone, by zone; each with C(name), C(description) and C(url).
     type: dict
     required: true
-  system_key:
-    description: The key with which the registry talks to cores.
-    type: str
+  keys:
+    description: By core, the key with which the registry talks to it; for a core without one, none is written.
+    type: dict
     required: true
 seealso:
   - plugin: registry_names
@@ -39,7 +39,7 @@ seealso:
 
 EXAMPLES = r"""
 - ansible.builtin.debug:
-    msg: "{{ topology | registry_net(['co1', 'co2'], {}, pryv_secrets.core_system_key) }}"
+    msg: "{{ topology | registry_net(['co1', 'co2'], {}, pryv_core_admin_keys) }}"
 """
 
 RETURN = r"""
@@ -57,30 +57,26 @@ HOSTING_URL = re.compile(r"https?://[a-zA-Z0-9.-]+")
 
 
 def registry_net(
-    topology: dict[str, Any], cores: list[str], providers: dict[str, dict[str, str]], system_key: str
+    topology: dict[str, Any], cores: list[str], providers: dict[str, dict[str, str]], keys: Mapping[str, str]
 ) -> dict[str, Any]:
     """Make the ``net`` section of the registry's configuration.
 
-    While every core takes users this is Pryv's documented form, ``hostings``. It cannot name a core without offering
-    it, and a core that is not named must not have users: asked for one of them, the registry dies. While cores are
-    drained we therefore write what the registry itself makes of ``hostings`` when it starts, what it offers
-    (``aahostings``) apart from what it knows (``aaservers``). A zone all of whose cores are drained is then shown, as
-    not available.
+    Pryv's documented form, ``hostings``, has one key for all cores, and cannot name a core without offering it; a core
+    that is not named must not have users. We therefore write what the registry itself makes of ``hostings`` when it
+    starts: what it offers (``aahostings``) apart from what it knows (``aaservers``), each core with a key of its own. A
+    zone all of whose cores are drained is shown, as not available.
 
     Args:
         topology: The ``topology`` fact.
         cores: Names of the cores that the registry may know.
         providers: ``name``, ``description`` and ``url`` by zone, each of them optional.
-        system_key: The key with which the registry talks to cores.
+        keys: By core, the key with which the registry talks to it; of a core without one, none is written.
 
     Returns:
         The section.
     """
     domain = topology["domain"]
-    open_cores = {
-        zone: {name: {"ip": core["ip"]} for name, core in members.items() if name in cores}
-        for zone, members in topology["hostings"].items()
-    }
+    open_cores = {zone: [name for name in members if name in cores] for zone, members in topology["hostings"].items()}
     closed_cores = {
         zone: [name for name in members if name in topology["draining"] and name in cores]
         for zone, members in topology["zones"].items()
@@ -90,18 +86,43 @@ def registry_net(
         for zone in topology["zones"]
         if open_cores.get(zone) or closed_cores[zone]
     }
-    if not any(closed_cores.values()):
-        return {"hostings": {zone: open_cores[zone] for zone in shown}, "providers": shown}
 
-    def servers(names: list[str]) -> list[dict[str, str]]:
-        return [{"base_url": f"https://{name}.{domain}/", "authorization": system_key} for name in names]
+    def server(name: str) -> dict[str, str]:
+        key = {"authorization": keys[name]} if name in keys else {}
+        return {"base_url": f"https://{name}.{domain}/", **key}
 
-    known = {zone: servers(list(open_cores.get(zone, {}))) for zone in shown}
-    known |= {CLOSED + zone: servers(names) for zone, names in closed_cores.items() if names}
+    known = {zone: list(map(server, open_cores.get(zone, []))) for zone in shown}
+    known |= {CLOSED + zone: list(map(server, names)) for zone, names in closed_cores.items() if names}
     # The registry wants hostings within zones within regions; those are its words, and one of each will do.
     zones = {"zone1": {"name": "Zone 1", "localizedName": {}, "hostings": shown}}
     regions = {"region1": {"name": "Region 1", "localizedName": {}, "zones": zones}}
     return {"aaservers": known, "aahostings": {"regions": regions}}
+
+
+def registry_keys(
+    secrets: Mapping[str, str], cores: Iterable[str], core_keys: Mapping[str, str], retired: Mapping[str, str]
+) -> dict[str, dict[str, list[str]]]:
+    """Make the keys that the registry accepts, in the form of ``auth.authorizedKeys``.
+
+    Each core has a key of its own, and administrators have one that does what cores do, too. Keys that are being
+    replaced are accepted until they are dropped.
+
+    Args:
+        secrets: ``pryv_secrets``.
+        cores: Names of all cores.
+        core_keys: By core, the key that it shows.
+        retired: ``pryv_retired_secrets``, among them the key that all cores shared once.
+
+    Returns:
+        The roles by key.
+    """
+    admin, system = {"roles": ["admin", "system"]}, {"roles": ["system"]}
+    keys = {retired[name]: system for name in retired if name == "pryv_secrets.register_system_key"}
+    for core in cores:
+        name = f"pryv_core_register_keys.{core}"
+        keys |= {key: system for key in (core_keys[core], retired.get(name)) if key}
+    name = "register_admin_key"
+    return keys | {key: admin for key in (secrets[name], retired.get(f"pryv_secrets.{name}")) if key}
 
 
 def registry_names(topology: dict[str, Any], cores: list[str]) -> dict[str, dict[str, Any]]:
@@ -171,6 +192,7 @@ class FilterModule:
         """Name the filters."""
         return {
             "registry_net": registry_net,
+            "registry_keys": registry_keys,
             "registry_names": registry_names,
             "registry_problems": registry_problems,
         }

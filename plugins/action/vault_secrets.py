@@ -1,4 +1,4 @@
-"""Adds the random secrets that an inventory's vault lacks; everything happens on the controller, in memory."""
+"""Makes, replaces and drops secrets in an inventory's vault; everything happens on the controller, in memory."""
 
 from __future__ import annotations
 
@@ -109,6 +109,113 @@ def add_secrets(text: str, variable: str, values: Mapping[str, str]) -> str:
     return added
 
 
+def _entry(mapping: yaml.Node | None, name: str) -> tuple[yaml.Node, yaml.Node]:
+    """Return key and value of what is there in a mapping."""
+    pairs: list[tuple[yaml.Node, yaml.Node]] = mapping.value if mapping else []
+    return next(pair for pair in pairs if pair[0].value == name)
+
+
+def _changed(text: str, changed: str, variable: str, secrets: Mapping[str, str]) -> str:
+    """Return a changed vault, after a look whether nothing but one mapping is another.
+
+    Raises:
+        ValueError: when it is not so; the vault is written in a way that cannot be changed safely.
+    """
+    try:
+        before, after = yaml.safe_load(text), yaml.safe_load(changed)
+    except yaml.YAMLError:
+        before = after = None
+    if before is None or after != {**before, variable: secrets}:
+        raise ValueError(
+            f"{variable} is written in a way that cannot be changed: "
+            "write it as one `name: value` line each, with ansible-vault edit"
+        )
+    return changed
+
+
+def replace_secret(text: str, variable: str, name: str, value: str) -> str:
+    """Return a vault's YAML with one secret replaced and everything else, comments too, as it was.
+
+    Args:
+        text: The vault's YAML.
+        variable: The name of a mapping in it.
+        name: The secret, which is there.
+        value: The new one.
+
+    Raises:
+        ValueError: when the vault is written in a way that cannot be changed safely.
+    """
+    _, old = _entry(_entry(yaml.compose(text), variable)[1], name)
+    changed = f'{text[: old.start_mark.index]}"{value}"{text[old.end_mark.index :]}'
+    return _changed(text, changed, variable, {**yaml.safe_load(text)[variable], name: value})
+
+
+def drop_secret(text: str, variable: str, name: str) -> str:
+    """Return a vault's YAML without one secret and everything else, comments on other lines too, as it was.
+
+    Args:
+        text: The vault's YAML.
+        variable: The name of a mapping in it.
+        name: The secret, which is there.
+
+    Raises:
+        ValueError: when the vault is written in a way that cannot be changed safely.
+    """
+    variable_key, mapping = _entry(yaml.compose(text), variable)
+    key, value = _entry(mapping, name)
+    in_lines = isinstance(mapping, yaml.MappingNode) and not mapping.flow_style
+    start, end = key.start_mark.index, value.end_mark.index
+    if in_lines:
+        start, end = text.rindex("\n", 0, start) + 1, (text + "\n").index("\n", end) + 1
+    elif text[end:].lstrip().startswith(","):
+        end += text[end:].index(",") + 1
+    elif text[:start].rstrip().endswith(","):
+        start = text.rindex(",", 0, start)
+    changed = text[:start] + text[end:]
+    kept = {other: secret for other, secret in yaml.safe_load(text)[variable].items() if other != name}
+    if not kept and in_lines:
+        colon = changed.index(":", variable_key.end_mark.index) + 1
+        changed = f"{changed[:colon]} {{}}{changed[colon:]}"
+    return _changed(text, changed, variable, kept)
+
+
+def change(
+    text: str, variable: str, replaced: Mapping[str, str], dropped: Sequence[str], retired: str | None
+) -> tuple[str, list[str]]:
+    """Replace secrets of a vault and take others out.
+
+    Args:
+        text: The vault's YAML, which `missing_keys` has accepted.
+        variable: The name of a mapping in it.
+        replaced: New values by name.
+        dropped: Names of what is taken out, if it is there.
+        retired: The name of a mapping that gets what is replaced or taken out, as `variable.name`; None for none.
+
+    Returns:
+        The vault's YAML, and the names of what was taken out.
+
+    Raises:
+        ValueError: when a secret to be replaced is not there or is being replaced already, or the vault cannot be
+            changed safely.
+    """
+    there = (yaml.safe_load(text) or {}).get(variable) or {}
+    gone = [name for name in dropped if name in there]
+    for name in replaced:
+        if name not in there:
+            raise ValueError(f"{variable}.{name} is not there, so it cannot be replaced")
+    for name in [*replaced, *gone]:
+        if retired:
+            kept = f"{variable}.{name}"
+            if not missing_keys(text, retired, [kept]):
+                raise ValueError(f"{kept} is being replaced already: run site.yml, and drop what it replaced, first")
+            text = add_secrets(text, retired, {kept: there[name]})
+        if name in replaced:
+            text = replace_secret(text, variable, name, replaced[name])
+        else:
+            text = drop_secret(text, variable, name)
+    return text, gone
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file, readable by its owner alone; a reader sees the old content or the new, never a part.
 
@@ -139,13 +246,16 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     _requires_connection = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Add what is missing and say what was added, never its values."""
+        """Change what was asked for and say what was changed, never a value."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         _, arguments = self.validate_argument_spec(
             argument_spec={
                 "path": {"type": "path", "required": True},
                 "variable": {"type": "str", "required": True},
-                "keys": {"type": "list", "elements": "str", "required": True, "no_log": False},
+                "keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
+                "replace": {"type": "list", "elements": "str", "default": []},
+                "drop": {"type": "list", "elements": "str", "default": []},
+                "retired": {"type": "str"},
                 "length": {"type": "int", "default": 43},
             }
         )
@@ -160,17 +270,29 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         text, vault_id, secret = self._read(vault, path)
         try:
             missing = missing_keys(text, variable, keys)
-            values = {key: random_secret(arguments["length"]) for key in missing}
-            added = add_secrets(text, variable, values) if missing else text
+            made = {name: random_secret(arguments["length"]) for name in [*missing, *arguments["replace"]]}
+            new, gone = change(
+                add_secrets(text, variable, {name: made[name] for name in missing}) if missing else text,
+                variable,
+                {name: made[name] for name in arguments["replace"]},
+                arguments["drop"],
+                arguments["retired"],
+            )
         except ValueError as error:
             raise AnsibleActionFail(f"{path}: {error}") from None
-        result.update(changed=bool(missing), path=str(path), created=[f"{variable}.{key}" for key in missing])
-        if missing and self._task.diff:
-            names = "".join(f"{name}: (a new secret)\n" for name in result["created"])
-            result["diff"] = {"before": "", "after": names, "before_header": str(path), "after_header": str(path)}
-        if missing and not self._task.check_mode:
+        result.update(
+            changed=new != text,
+            path=str(path),
+            created=[f"{variable}.{name}" for name in made],
+            dropped=[f"{variable}.{name}" for name in gone],
+        )
+        if result["changed"] and self._task.diff:
+            before = "".join(f"{name}: (a secret)\n" for name in result["dropped"])
+            after = "".join(f"{name}: (a new secret)\n" for name in result["created"])
+            result["diff"] = {"before": before, "after": after, "before_header": str(path), "after_header": str(path)}
+        if result["changed"] and not self._task.check_mode:
             try:
-                write_atomically(path, vault.encrypt(added, secret, vault_id=vault_id))
+                write_atomically(path, vault.encrypt(new, secret, vault_id=vault_id))
             except OSError as error:
                 raise AnsibleActionFail(f"{path} cannot be written: {error.strerror}") from error
         return result

@@ -58,12 +58,12 @@ options:
   ca:
     description: PEM text of authorities to trust beside the system's.
     type: str
-  core_system_key:
-    description: Key with which cores let users be deleted.
-    type: str
+  core_admin_keys:
+    description: By core, the key with which it lets users be deleted.
+    type: dict
     required: true
-  register_system_key:
-    description: Key with which the registry tells about users.
+  register_admin_key:
+    description: Key with which the registry tells about users and forgets them.
     type: str
     required: true
   invitation_token:
@@ -100,8 +100,8 @@ EXAMPLES = r"""
   platform_check:
     topology: "{{ topology }}"
     ca: "{{ lookup('ansible.builtin.file', inventory_dir ~ '/ca/ca.pem') }}"
-    core_system_key: "{{ pryv_secrets.core_system_key }}"
-    register_system_key: "{{ pryv_secrets.register_system_key }}"
+    core_admin_keys: "{{ pryv_core_admin_keys }}"
+    register_admin_key: "{{ pryv_secrets.register_admin_key }}"
   delegate_to: localhost
   run_once: true
 """
@@ -621,7 +621,7 @@ class Platform:
         return endpoint.username
 
     def _identity(self, zone: str) -> tuple[str, str]:
-        return identity(zone, self.domain, self.parameters["core_system_key"])
+        return identity(zone, self.domain, self.parameters["register_admin_key"])
 
     def _find(self, where: str, name: str, core: str) -> None:
         home, full = f"{core}.{self.domain}", f"{name}.{self.domain}"
@@ -717,8 +717,8 @@ class Platform:
         """
         remedy = f"See if the core and the registry answer; the next run removes {name}"
         with self.check(where, what, remedy):
-            system = self.parameters["register_system_key"]
-            found = self._ask_registry("GET", f"/admin/users/{name}", key=system)
+            admin = self.parameters["register_admin_key"]
+            found = self._ask_registry("GET", f"/admin/users/{name}", key=admin)
             if found.status == 200:
                 user = found.json
                 if not hmac.compare_digest(str(user.get("email", "")), email):
@@ -730,7 +730,7 @@ class Platform:
                 self._delete_at(core, name)
             if found.status == 200 and self._ask_registry("GET", f"/{name}/check_username").json.get("reserved"):
                 # The core did not know the user, or did not tell the registry.
-                self._ask_registry("DELETE", f"/users/{name}?onlyReg=true", key=system).expect(200, "the registry")
+                self._ask_registry("DELETE", f"/users/{name}?onlyReg=true", key=admin).expect(200, "the registry")
 
             def gone() -> None:
                 for host in self.registry:
@@ -740,7 +740,7 @@ class Platform:
             retry(gone)
 
     def _delete_at(self, core: str, name: str) -> None:
-        key = self.parameters["core_system_key"]
+        key = self.parameters["core_admin_keys"][core]
         reply = self.client.request(self.address(core), f"{core}.{self.domain}", "DELETE", f"/users/{name}", key=key)
         if reply.status != 404:
             reply.expect(200, f"deletion on {core}")
@@ -771,8 +771,8 @@ def main() -> None:
         argument_spec={
             "topology": {"type": "dict", "required": True},
             "ca": {"type": "str"},
-            "core_system_key": {"type": "str", "required": True, "no_log": True},
-            "register_system_key": {"type": "str", "required": True, "no_log": True},
+            "core_admin_keys": {"type": "dict", "required": True, "no_log": True},
+            "register_admin_key": {"type": "str", "required": True, "no_log": True},
             "invitation_token": {"type": "str", "no_log": True},
             "users": {"type": "bool", "default": True},
             "ports_closed": {

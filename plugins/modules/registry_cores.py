@@ -47,6 +47,10 @@ options:
     description: Port of the registry's Redis on loopback; its password is read from O(settings).
     type: int
     default: 6379
+  replicated:
+    description: Whether followers copy the database. It is then said when its Redis cannot keep them from writing.
+    type: bool
+    default: false
   probe:
     description:
       - Whether to ask new cores if they answer. Without, none is in RV(cores); enough to check an inventory.
@@ -87,10 +91,16 @@ users:
   description: Number of users by core; none when the registry's database does not answer, as on a new host.
   returned: success
   type: dict
+redis_version:
+  description: Version of the Redis that runs; empty when none answers.
+  returned: success
+  type: str
 """
 
 
 HTTPS = 443
+#: The first major version of Redis with users that may not do everything.
+FIRST_WITH_USERS = 6
 
 
 class RedisError(Exception):
@@ -193,6 +203,12 @@ def count_users(redis: Redis, domain: str) -> dict[str, int]:
     return counts
 
 
+def redis_version(redis: Redis) -> str:
+    """Return the version of a database's server, such as 7.0.15."""
+    lines = redis.call("INFO", "server").splitlines()
+    return str(dict(line.split(":", 1) for line in lines if ":" in line)["redis_version"])
+
+
 def problems(known: dict[str, str], inventory: dict[str, Any], users: dict[str, int] | None) -> list[str]:
     """Say which cores must not go or move.
 
@@ -283,6 +299,7 @@ def main() -> None:
             "settings": {"type": "path", "default": "/etc/pryv/registry/dns/dns.json"},
             "ca": {"type": "path", "default": "/etc/pryv/tls/ca.pem"},
             "redis_port": {"type": "int", "default": 6379},
+            "replicated": {"type": "bool", "default": False},
             "probe": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 10},
         },
@@ -292,14 +309,21 @@ def main() -> None:
 
     settings: dict[str, Any] = {}
     users: dict[str, int] | None = None
+    version = ""
     path = Path(module.params["settings"])
     if path.exists():
         settings = json.loads(path.read_text())
         try:
             with closing(Redis(module.params["redis_port"], settings["redis"].get("password", ""), timeout)) as redis:
                 users = count_users(redis, domain)
+                version = redis_version(redis)
         except (OSError, RedisError) as error:
             module.warn(f"The registry's database does not answer on {module.params['redis_port']}: {error}.")
+    if version and int(version.partition(".")[0]) < FIRST_WITH_USERS and module.params["replicated"]:
+        module.warn(
+            f"REDIS {version} KNOWS NO USERS, which came with {FIRST_WITH_USERS}.0: followers have the leader's "
+            "password and can write there. Set registry_images.redis to an image with a newer one."
+        )
     known = known_cores(settings.get("net", {}))
 
     found = problems(known, inventory, users)
@@ -333,7 +357,7 @@ def main() -> None:
             module.warn(
                 f"ZONE {zone} TAKES NO NEW USERS: the inventory has no core in it that accepts users and answers."
             )
-    module.exit_json(changed=False, cores=cores, left_out=left_out, users=users)
+    module.exit_json(changed=False, cores=cores, left_out=left_out, users=users, redis_version=version)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: vault_secrets
-short_description: Add the random secrets that an inventory's vault lacks
+short_description: Make, replace and drop random secrets in an inventory's vault
 description:
   - Adds what is missing to a mapping in an encrypted variables file, and makes the file when there is none.
-    What is there, other variables and comments too, is never changed.
+    What is there, other variables and comments too, is never changed unless it is named to be replaced or dropped.
   - Secrets exist in memory and in the encrypted file only. The file is replaced atomically, with mode 0600.
   - Runs on the controller, with the vault password that the run was given.
 options:
@@ -25,7 +25,22 @@ options:
     description: The secrets that the mapping should have.
     type: list
     elements: str
-    required: true
+    default: []
+  replace:
+    description: Secrets of the mapping that get new values. Each must be there.
+    type: list
+    elements: str
+    default: []
+  drop:
+    description: Secrets that are taken out of the mapping, if they are there.
+    type: list
+    elements: str
+    default: []
+  retired:
+    description:
+      - Name of another mapping of the file, which gets what O(replace) and O(drop) take away, named as
+        C(variable.name). A secret that is in there already is not replaced. Without, nothing is kept.
+    type: str
   length:
     description:
       - Length of a new secret in characters of C(A-Za-z0-9), which need no quoting wherever secrets go.
@@ -48,7 +63,14 @@ EXAMPLES = r"""
   vault_secrets:
     path: inventories/prod/group_vars/all/vault.yml
     variable: pryv_secrets
-    keys: [core_system_key, redis_password]
+    keys: [register_admin_key, redis_password]
+
+- name: Replace a secret, and keep the old one for as long as it is accepted
+  vault_secrets:
+    path: inventories/prod/group_vars/all/vault.yml
+    variable: pryv_secrets
+    replace: [register_admin_key]
+    retired: pryv_retired_secrets
 """
 
 RETURN = r"""
@@ -57,9 +79,14 @@ path:
   type: str
   returned: always
 created:
-  description: Names of the secrets that were added.
+  description: Names of the secrets that were added or replaced.
   type: list
   elements: str
   returned: always
   sample: [pryv_secrets.redis_password]
+dropped:
+  description: Names of the secrets that were taken out.
+  type: list
+  elements: str
+  returned: always
 """

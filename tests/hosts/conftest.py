@@ -75,13 +75,14 @@ def machine(request: pytest.FixtureRequest) -> testinfra.host.Host:
 
 @pytest.fixture(scope="session")
 def secrets(request: pytest.FixtureRequest) -> dict[str, str]:
-    """The vault's secrets by their names."""
+    """All keys of the vault by their names."""
     vault = request.config.getoption("--inventory") / "group_vars/all/vault.yml"
     program = Path(sys.executable).with_name("ansible-vault")
     password = fleet.environment()["ANSIBLE_VAULT_PASSWORD_FILE"]
     opened = fleet.run([str(program), "view", "--vault-password-file", password, str(vault)])
-    found: dict[str, str] = yaml.safe_load(opened)["pryv_secrets"]
-    return found
+    vault = yaml.safe_load(opened)
+    names = ("pryv_secrets", "pryv_core_admin_keys", "pryv_core_register_keys", "pryv_retired_secrets")
+    return {f"{name}.{key}": value for name in names for key, value in (vault.get(name) or {}).items()}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 from plugins.action.vault_secrets import add_secrets
 
 OPERATIONS = Path(__file__).parents[2] / "docs/operations"
-KEYS = {"register_system_key": "S" * 43, "register_admin_key": "A" * 43}
+KEYS = {"mail_key": "M" * 43, "register_admin_key": "A" * 43}
 COMMANDS = [
     command
     for document in ("drain-a-core.md", "remove-a-core.md")
@@ -33,7 +33,6 @@ def test_a_key_goes_from_the_vault_to_curl_and_is_no_argument(command: str, quot
     (tmp_path / "vault.yml").write_text(add_secrets("", "pryv_secrets", KEYS).replace('"', quote))
     stand_in(tmp_path / "ansible-vault", f"cat {tmp_path}/vault.yml")
     stand_in(tmp_path / "curl", 'echo "$@"; cat')
-    key = KEYS["register_system_key" if "DELETE" in command else "register_admin_key"]
     done = subprocess.run(
         ["sh", "-c", re.sub(r"<(\w+)>", r"\1", command)],
         env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
@@ -43,4 +42,4 @@ def test_a_key_goes_from_the_vault_to_curl_and_is_no_argument(command: str, quot
     )
     arguments, *headers = done.stdout.splitlines()
     assert arguments.startswith("--header @- ")
-    assert headers == [f"Authorization: {key}"]
+    assert headers == [f"Authorization: {KEYS['register_admin_key']}"]

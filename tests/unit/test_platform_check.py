@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from plugins.modules import platform_check as pc
 
 DOMAIN = "poc.pryv.test"
-KEY = "a-core-system-key"
+KEY = "a-key"
 TOPOLOGY: dict[str, Any] = {
     "domain": DOMAIN,
     "leader": "reg1",
@@ -48,8 +48,8 @@ TOPOLOGY: dict[str, Any] = {
 }
 PARAMETERS = {
     "topology": TOPOLOGY,
-    "core_system_key": KEY,
-    "register_system_key": "register-key",
+    "core_admin_keys": {"co1": f"{KEY}-co1", "co2": f"{KEY}-co2"},
+    "register_admin_key": KEY,
     "invitation_token": None,
     "minimum_days": 14,
     "ports_closed": [6379],
@@ -95,7 +95,7 @@ class FakePlatform(pc.Client):
             self.users[body["username"]] = {"email": body["email"], "server": name}
             return reply(201, f'{{"apiEndpoint": "https://token@{body["username"]}.{DOMAIN}/"}}')
         if method == "DELETE":
-            assert key == KEY
+            assert key == f"{KEY}-{name.partition('.')[0]}"
             self.deleted_at.append(name)
             return reply(200 if self.users.pop(user, None) else 404)
         return reply(404)

@@ -20,8 +20,8 @@ from filter_plugins import core, mail, preflight, topology
 from plugins.vars import unlocked_group_vars
 
 ROOT = Path(__file__).parents[2]
-NAMES = ["core_system_key", "redis_password"]
-STRONG = {"core_system_key": "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7", "redis_password": "zY9xW8vU7tS6rQ5pO4nM3lK2jI1"}
+WANTED = {"pryv_secrets": ["mail_key", "redis_password"]}
+STRONG = {"mail_key": "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7", "redis_password": "zY9xW8vU7tS6rQ5pO4nM3lK2jI1"}
 
 
 def lines(problems: list[preflight.Problem]) -> list[str]:
@@ -32,13 +32,13 @@ def lines(problems: list[preflight.Problem]) -> list[str]:
 
 
 def test_strong_secrets_pass() -> None:
-    assert preflight.secret_problems(STRONG | {"one_more": 1}, NAMES) == []
+    assert preflight.secret_problems({"pryv_secrets": STRONG | {"one_more": 1}}, WANTED) == []
 
 
 @pytest.mark.parametrize(
     ("secrets", "expected"),
     [
-        (None, ["pryv_secrets.core_system_key: is missing", "pryv_secrets.redis_password: is missing"]),
+        (None, ["pryv_secrets.mail_key: is missing", "pryv_secrets.redis_password: is missing"]),
         ("text", ["pryv_secrets: is not a mapping"]),
         ({**STRONG, "redis_password": ""}, ["pryv_secrets.redis_password: is missing"]),
         ({**STRONG, "redis_password": "Short"}, ["pryv_secrets.redis_password: has 5 characters, not 20 to 50"]),
@@ -52,20 +52,32 @@ def test_strong_secrets_pass() -> None:
             ["pryv_secrets.redis_password: has other characters than letters and digits"],
         ),
         (
-            {**STRONG, "redis_password": STRONG["core_system_key"]},
-            ["pryv_secrets.redis_password: is the same as core_system_key"],
+            {**STRONG, "redis_password": STRONG["mail_key"]},
+            ["pryv_secrets.redis_password: is the same as pryv_secrets.mail_key"],
         ),
     ],
 )
 def test_secrets_that_are_missing_or_weak(secrets: Any, expected: list[str]) -> None:
-    found = preflight.secret_problems(secrets, NAMES)
+    found = preflight.secret_problems({"pryv_secrets": secrets}, WANTED)
     assert lines(found) == [f"error {line}" for line in expected]
     for value in (secrets or {}).values() if isinstance(secrets, dict) else ():
         assert not value or value not in str(found)
 
 
+def test_no_core_has_the_key_of_another() -> None:
+    keys = {"co1": STRONG["mail_key"], "co2": "kL3mN5oP7qR9sT1uV3wX5yZ7", "co3": "kL3mN5oP7qR9sT1uV3wX5yZ7"}
+    found = preflight.secret_problems(
+        {"pryv_secrets": STRONG, "pryv_core_admin_keys": keys}, WANTED | {"pryv_core_admin_keys": [*keys, "co4"]}
+    )
+    assert lines(found) == [
+        "error pryv_core_admin_keys.co1: is the same as pryv_secrets.mail_key",
+        "error pryv_core_admin_keys.co3: is the same as pryv_core_admin_keys.co2",
+        "error pryv_core_admin_keys.co4: is missing",
+    ]
+
+
 def test_locked_vault_is_reported_instead_of_what_is_in_it() -> None:
-    (found,) = preflight.secret_problems(None, NAMES, ["group_vars/all/vault.yml"])
+    (found,) = preflight.secret_problems({"pryv_secrets": None}, WANTED, ["group_vars/all/vault.yml"])
     assert (found["where"], found["problem"]) == ("group_vars/all/vault.yml", "is locked")
     assert "--ask-vault-pass or ANSIBLE_VAULT_PASSWORD_FILE" in found["remedy"]
 
@@ -306,7 +318,7 @@ def test_all_that_an_inventory_has_wrong_is_in_one_report(tmp_path: Path) -> Non
         "ssh-ed25519 " + base64.b64encode(b"\0\0\0\x0bssh-ed25519\0\0\0 " + bytes(32)).decode()
     )
     wrong = {
-        "pryv_secrets": dict.fromkeys(("core_system_key",), "Password"),
+        "pryv_secrets": dict.fromkeys(("mail_key",), "Password"),
         "core_log_days": 0,
         "core_mfa_mode": "maybe",
         "core_mfa_endpoints": {"single": {"url": "https://sms.example.com/"}},
@@ -337,7 +349,7 @@ def test_all_that_an_inventory_has_wrong_is_in_one_report(tmp_path: Path) -> Non
     assert done.returncode == 2, done.stdout + done.stderr
     report = done.stdout.partition("must be put right (")[2].partition("\nTASK")[0]
     for expected in (
-        "pryv_secrets.core_system_key: has 8 characters",
+        "pryv_secrets.mail_key: has 8 characters",
         "core_mfa_mode: value of core_mfa_mode must be one of",
         "core_mfa_endpoints: missing required arguments: body, headers, method found in core_mfa_endpoints -> single",
         "co1: core_log_days: is 0",

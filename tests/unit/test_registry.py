@@ -7,6 +7,7 @@ import http.server
 import json
 import socketserver
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,11 +46,12 @@ def topology(**draining: str) -> dict[str, Any]:
 
 
 ALL = ["co1", "co2", "co3"]
+KEYS = {core: f"key of {core}" for core in ALL}
 
 
 def net(cores: list[str], **draining: str) -> dict[str, Any]:
     """The section for some cores."""
-    return registry.registry_net(topology(**draining), cores, {"ch": {"name": "Switzerland"}}, "key")
+    return registry.registry_net(topology(**draining), cores, {"ch": {"name": "Switzerland"}}, KEYS)
 
 
 def offered(section: dict[str, Any]) -> dict[str, Any]:
@@ -61,31 +63,41 @@ def offered(section: dict[str, Any]) -> dict[str, Any]:
     return hostings
 
 
+def urls(section: dict[str, Any]) -> dict[str, list[str]]:
+    """Addresses of the cores by hosting."""
+    return {zone: [server["base_url"] for server in servers] for zone, servers in section["aaservers"].items()}
+
+
 class TestNet:
     """The `net` section."""
 
     def test_one_hosting_for_each_zone(self) -> None:
-        """Pryv's documented form, with what people are shown."""
+        """With what people are shown."""
         section = net(ALL)
-        assert section["hostings"] == {
-            "ch": {"co1": {"ip": "192.0.2.1"}, "co2": {"ip": "192.0.2.2"}},
-            "de": {"co3": {"ip": "192.0.2.3"}},
+        assert urls(section) == {
+            "ch": [f"https://co1.{DOMAIN}/", f"https://co2.{DOMAIN}/"],
+            "de": [f"https://co3.{DOMAIN}/"],
         }
-        assert section["providers"]["ch"] == {"name": "Switzerland", "description": "", "url": f"https://{DOMAIN}"}
+        assert offered(section)["ch"] == {"name": "Switzerland", "description": "", "url": f"https://{DOMAIN}"}
+
+    def test_each_core_has_a_key_of_its_own(self) -> None:
+        """And a registry that asks no core for anything has none."""
+        servers = [server for zone in net(ALL, co2="drained")["aaservers"].values() for server in zone]
+        assert {server["base_url"][8:11]: server["authorization"] for server in servers} == KEYS
+        assert "key of" not in str(registry.registry_net(topology(), ALL, {}, {}))
 
     def test_a_core_that_does_not_answer_yet_is_not_there(self) -> None:
         """Nor is a zone without a core."""
         section = net(["co1"])
-        assert section["hostings"] == {"ch": {"co1": {"ip": "192.0.2.1"}}}
-        assert list(section["providers"]) == ["ch"]
+        assert urls(section) == {"ch": [f"https://co1.{DOMAIN}/"]}
+        assert list(offered(section)) == ["ch"]
 
     def test_a_drained_core_is_known_but_not_offered(self) -> None:
         """Its users are still found there, and nobody can choose it."""
         section = net(ALL, co2="drained")
-        assert "hostings" not in section
-        assert [server["base_url"] for server in section["aaservers"]["ch"]] == [f"https://co1.{DOMAIN}/"]
+        assert urls(section)["ch"] == [f"https://co1.{DOMAIN}/"]
         [closed] = section["aaservers"].keys() - offered(section).keys()
-        assert [server["base_url"] for server in section["aaservers"][closed]] == [f"https://co2.{DOMAIN}/"]
+        assert urls(section)[closed] == [f"https://co2.{DOMAIN}/"]
         assert not closed[0].isalnum(), "the registry lets nobody choose a hosting that starts like this"
 
     def test_a_drained_zone_is_shown_as_not_available(self) -> None:
@@ -99,6 +111,43 @@ class TestNet:
         """Also the zone of a core that is drained."""
         section = net(ALL, **dict.fromkeys(drained, "drained"))
         assert registry_cores.known_cores(section) == {"co1": "ch", "co2": "ch", "co3": "de"}
+
+    def test_platforms_that_were_configured_with_hostings_are_read(self) -> None:
+        """Pryv's documented form, which was written while no core was drained."""
+        section: dict[str, Any] = {"hostings": {"ch": {"co1": {}, "co2": {}}, "de": {"co3": {}}}}
+        assert registry_cores.known_cores(section) == {"co1": "ch", "co2": "ch", "co3": "de"}
+
+
+class TestKeys:
+    """The keys that the registry accepts."""
+
+    SECRETS: ClassVar[dict[str, str]] = {"register_admin_key": "admin"}
+
+    def test_only_the_administrators_key_administers(self) -> None:
+        """It does what a core does, too."""
+        assert registry.registry_keys(self.SECRETS, ["co1", "co2"], {"co1": "one", "co2": "two"}, {}) == {
+            "one": {"roles": ["system"]},
+            "two": {"roles": ["system"]},
+            "admin": {"roles": ["admin", "system"]},
+        }
+
+    def test_what_was_replaced_is_accepted_until_it_is_dropped(self) -> None:
+        """Also the key that all cores shared once; not those of cores that are gone, nor other secrets."""
+        retired = {
+            "pryv_secrets.register_system_key": "shared",
+            "pryv_secrets.core_system_key": "unused",
+            "pryv_secrets.register_admin_key": "old admin",
+            "pryv_core_register_keys.co1": "old one",
+            "pryv_core_register_keys.co9": "gone",
+        }
+        accepted = registry.registry_keys(self.SECRETS, ["co1"], {"co1": "one"}, retired)
+        assert {key: roles["roles"][0] for key, roles in accepted.items()} == {
+            "shared": "system",
+            "one": "system",
+            "old one": "system",
+            "admin": "admin",
+            "old admin": "admin",
+        }
 
 
 class TestNames:
@@ -155,6 +204,9 @@ class TestProblems:
         assert "unknown number" in problem
 
 
+VERSION = "7.0.15"
+
+
 @contextmanager
 def redis(password: str, keys: dict[str, str]) -> Iterator[int]:
     """A database that understands AUTH, SCAN (three keys at a time) and MGET; gives its port."""
@@ -178,6 +230,8 @@ def redis(password: str, keys: dict[str, str]) -> Iterator[int]:
                 return "+OK\r\n" if self.known else "-WRONGPASS invalid\r\n"
             if not self.known:
                 return "-NOAUTH Authentication required.\r\n"
+            if command == "INFO":
+                return self.bulk(f"# Server\r\nredis_version:{VERSION}\r\nredis_mode:standalone\r\n")
             if command == "SCAN":
                 start = int(words[0])
                 page = [key for key in list(keys)[start : start + 3] if key.endswith(":server")]
@@ -338,6 +392,17 @@ class TestModule:
         result = run({"co1": "ch"}, {}, settings=str(tmp_path / "nothing.json"))
         assert result["failed"]
         assert "No core answers" in result["msg"]
+
+    def test_a_redis_that_cannot_keep_followers_from_writing_is_told(
+        self, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Only where there are followers."""
+        assert run({"co1": "ch"}, {}, replicated=True)["said"] == []
+        monkeypatch.setattr(sys.modules[__name__], "VERSION", "5.0.14")
+        result = run({"co1": "ch"}, {}, replicated=True)
+        assert result["redis_version"] == "5.0.14"
+        assert ["REDIS 5.0.14 KNOWS NO USERS" in line for line in result["said"]] == [True]
+        assert run({"co1": "ch"}, {})["said"] == []
 
     def test_check_mode_on_a_new_host(self, run: Callable[..., Any], tmp_path: Path) -> None:
         """Cores that would have been set up count."""

@@ -13,7 +13,7 @@ from ansible.parsing.vault import VaultLib, VaultSecret
 from plugins.action import vault_secrets as plugin
 
 ROOT = Path(__file__).parents[2]
-KEYS = ["core_system_key", "redis_password"]
+KEYS = ["register_admin_key", "redis_password"]
 
 
 secret = VaultSecret(b"correct")
@@ -58,6 +58,63 @@ def test_adding_changes_nothing_else(text: str) -> None:
 def test_what_cannot_be_added_to_safely_is_refused() -> None:
     with pytest.raises(ValueError, match="one `name: value` line each"):
         plugin.add_secrets("{pryv_secrets: null, other: 1}", "pryv_secrets", {"one": "A1"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pryv_secrets:\n  one: a\n  two: b\n",
+        "x: 1\npryv_secrets:\n  # about one\n  one: 'a'  # beside\n\n  # about two\n  two: b\ny: |\n  one: a\n",
+        "pryv_secrets: {one: a, two: b}\n",
+        'pryv_secrets: {two: b, one: "a"}  # short\n',
+        "pryv_secrets: {one: a}\npryv_retired_secrets:\n  other.key: c  # keep\n",
+        "pryv_retired_secrets: {}\npryv_secrets:\n  one: a",
+    ],
+)
+def test_replacing_and_dropping_change_nothing_else(text: str) -> None:
+    before = yaml.safe_load(text)
+    retired = {**(before.get("pryv_retired_secrets") or {}), "pryv_secrets.one": "a"}
+
+    replaced, gone = plugin.change(text, "pryv_secrets", {"one": "A1"}, [], "pryv_retired_secrets")
+    expected = {**before, "pryv_secrets": {**before["pryv_secrets"], "one": "A1"}, "pryv_retired_secrets": retired}
+    assert yaml.safe_load(replaced) == expected
+    assert list(yaml.safe_load(replaced)["pryv_secrets"]) == list(before["pryv_secrets"])
+    assert gone == []
+
+    dropped, gone = plugin.change(text, "pryv_secrets", {}, ["one", "nothing"], "pryv_retired_secrets")
+    after = yaml.safe_load(dropped)
+    del expected["pryv_secrets"]["one"]
+    assert after == expected
+    assert gone == ["one"]
+    for comment in re.findall(r"# (?!beside).*", text):
+        assert comment in dropped
+        assert comment in replaced
+
+    forgotten, _ = plugin.change(replaced, "pryv_retired_secrets", {}, list(retired), None)
+    assert yaml.safe_load(forgotten)["pryv_retired_secrets"] == {}
+    assert yaml.safe_load(forgotten)["pryv_secrets"]["one"] == "A1"
+
+
+def test_a_secret_is_not_replaced_again_before_the_old_one_is_dropped() -> None:
+    """Whoever shows the old one would be refused."""
+    text, _ = plugin.change("pryv_secrets: {one: a}\n", "pryv_secrets", {"one": "b"}, [], "pryv_retired_secrets")
+    with pytest.raises(ValueError, match=r"pryv_secrets\.one is being replaced already"):
+        plugin.change(text, "pryv_secrets", {"one": "c"}, [], "pryv_retired_secrets")
+
+
+@pytest.mark.parametrize("text", ["pryv_secrets: {two: b}\n", "", "pryv_secrets:\n"])
+def test_what_is_not_there_cannot_be_replaced(text: str) -> None:
+    with pytest.raises(ValueError, match=r"pryv_secrets\.one is not there"):
+        plugin.change(text, "pryv_secrets", {"one": "A1"}, [], None)
+
+
+def test_what_cannot_be_changed_safely_is_refused() -> None:
+    """An anchor that other values refer to would be lost."""
+    text = "pryv_secrets:\n  one: &a hush\nother: *a\n"
+    for replaced, dropped in (({"one": "A1"}, []), ({}, ["one"])):
+        with pytest.raises(ValueError, match="cannot be changed") as error:
+            plugin.change(text, "pryv_secrets", replaced, dropped, None)
+        assert "hush" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +231,7 @@ def test_missing_keys_are_added_and_all_else_stays(task: Task) -> None:
 def test_check_mode_says_what_would_be_made_and_writes_nothing(task: Task) -> None:
     result = task.run("--check", "--diff")
     assert "changed=1" in result.stdout
-    assert "pryv_secrets.core_system_key" in result.stdout
+    assert "pryv_secrets.register_admin_key" in result.stdout
     assert not list(task.vault.parent.iterdir())
 
 
@@ -201,3 +258,72 @@ def test_a_readable_file_is_refused(task: Task) -> None:
     assert result.returncode != 0
     assert f"run `ansible-vault encrypt {task.vault}` first" in output(result)
     assert "hush" not in output(result)
+
+
+# -- the playbook ----------------------------------------------------------------------------------------------
+
+
+class Playbook:
+    """Runs playbooks/secrets.yml on an inventory of two cores."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "group_vars/all").mkdir(parents=True)
+        (folder / "hosts.yml").write_text("core: {hosts: {co1: {}, co2: {}}}\n")
+        (folder / "password").write_text("correct\n")
+        self.vault = folder / "group_vars/all/vault.yml"
+
+    def run(self, *options: str) -> subprocess.CompletedProcess[str]:
+        program = Path(sys.executable).parent / "ansible-playbook"
+        return subprocess.run(
+            [program, "playbooks/secrets.yml", "-i", self.folder, "-vvv", "--diff", *options],
+            cwd=ROOT,
+            env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_VAULT_PASSWORD_FILE": str(self.folder / "password")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def read(self) -> dict[str, dict[str, str]]:
+        read: dict[str, dict[str, str]] = yaml.safe_load(vault_lib.decrypt(self.vault.read_bytes()))
+        return read
+
+
+def test_a_vault_of_shared_keys_is_brought_over_and_a_key_rotated(tmp_path: Path) -> None:
+    """What cores show is accepted throughout: the old key stays until it is dropped, and no value is said."""
+    playbook = Playbook(tmp_path)
+    old = {name: name.title().replace("_", "") * 2 for name in ("core_system_key", "register_system_key", "mail_key")}
+    playbook.vault.write_bytes(vault_lib.encrypt(yaml.safe_dump({"pryv_secrets": old}), secret))
+    runs = [playbook.run()]
+    assert runs[0].returncode == 0, output(runs[0])
+    first = playbook.read()
+    assert first["pryv_retired_secrets"] == {
+        f"pryv_secrets.{name}": old[name] for name in ("core_system_key", "register_system_key")
+    }
+    assert first["pryv_secrets"]["mail_key"] == old["mail_key"]
+    assert "core_system_key" not in first["pryv_secrets"]
+    assert list(first["pryv_core_admin_keys"]) == list(first["pryv_core_register_keys"]) == ["co1", "co2"]
+
+    runs.append(playbook.run())
+    assert "changed=0" in runs[-1].stdout
+    assert playbook.read() == first
+
+    runs.append(playbook.run("-e", "secrets_drop_retired=true", "-e", "secrets_rotate=pryv_core_register_keys.co1"))
+    assert runs[-1].returncode == 0, output(runs[-1])
+    second = playbook.read()
+    assert second["pryv_retired_secrets"] == {"pryv_core_register_keys.co1": first["pryv_core_register_keys"]["co1"]}
+    assert second["pryv_core_register_keys"]["co1"] != first["pryv_core_register_keys"]["co1"]
+    assert second["pryv_core_register_keys"]["co2"] == first["pryv_core_register_keys"]["co2"]
+
+    runs.append(playbook.run("-e", "secrets_rotate=pryv_secrets.mail_key"))
+    third = playbook.read()
+    assert third["pryv_secrets"]["mail_key"] != old["mail_key"]
+    assert third["pryv_retired_secrets"] == second["pryv_retired_secrets"]
+
+    refused = playbook.run("-e", "secrets_rotate=pryv_core_admin_keys.co9")
+    assert refused.returncode != 0
+    assert "secrets_rotate is pryv_core_admin_keys.co9: give one of pryv_secrets.register_admin_key" in output(refused)
+    assert playbook.read() == third
+
+    values = {value for vault in (first, second, third) for keys in vault.values() for value in keys.values()}
+    assert not [value for value in values for run in runs if value in output(run)]

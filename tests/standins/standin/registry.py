@@ -35,7 +35,7 @@ KINDS = {
     "service.eventTypes": c.URL,
     "service.assets": c.optional(c.MAP),
     "server.port": c.PORT,
-    "auth.coreSystemKey": c.SECRET,
+    "auth.coreSystemKey": c.optional(c.SECRET),
     "auth.authorizedKeys": c.MAP,
     "dns.port": c.PORT,
     "dns.ip": c.ADDRESS,
@@ -105,6 +105,7 @@ def prepare(config: c.Config) -> None:
 
 
 def _translate_hostings(config: c.Config) -> None:
+    c.check(config, {"auth.coreSystemKey": c.SECRET})
     dns, net = config["dns"], config["net"]
     providers = net.get("providers") or {}
     servers: dict[str, list[dict[str, str]]] = {}
