@@ -188,11 +188,11 @@ def lockout_problems(results: Mapping[str, Mapping[str, Any]], hostvars: Any) ->
     for host, result in results.items():
         survey = result.get("survey", {})
         user = survey.get("user")
-        if user not in (None, "root") and not survey["sudo"]:
+        if user not in (None, "root") and survey["became"] != "sudo":
             problems.append(
                 _problem(
                     host,
-                    f"Ansible logs in as {user} and becomes root without sudo, which nobody can any more afterwards",
+                    f"Ansible logs in as {user} and becomes root with {survey['became']}, which role hardening ends",
                     f"have sudo installed there, {user} in group sudo, and ansible_become_method as it is by default; "
                     "--ask-become-pass is for sudo as well",
                 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,19 @@ SYSTEM_NAMES = "Debian 12 or 13, Ubuntu 22.04 or 24.04"
 OLDEST_PYTHON = [3, 10]
 # What an installation of packages and images takes of the OS disk, in units of 10^9 bytes.
 LEAST_FREE_GB = 3
+# File systems that forget, that are elsewhere, or that have no owners: databases and Docker keep nothing safe there.
+UNFIT_FILE_SYSTEMS = (
+    *("9p", "ceph", "cifs", "exfat", "iso9660", "nfs", "nfs4", "ntfs3", "ramfs", "smb3", "squashfs", "tmpfs", "vfat"),
+    "fuse",
+)
+# What to do about another firewall; of those that have no name, their table is deleted.
+DISABLING = {
+    "ufw": "ufw disable",
+    "firewalld": "systemctl disable --now firewalld",
+    "iptables": "iptables -P INPUT ACCEPT, and take out what loads its rules at boot",
+}
+# Who may become root by the distributions' own /etc/sudoers.
+SUDO_GROUPS = ("sudo", "admin", "wheel")
 
 # Ports by role, and where they are wanted: nginx's everywhere or outside, on addresses that others reach; those of
 # containers inside, on 127.0.0.1. Of a range, which is as long as a core has processes, only the first port is certain.
@@ -308,19 +322,36 @@ def survey_problems(
                 )
             )
         elif "survey" not in result:
-            reason = " ".join(str(result.get("module_stderr") or result.get("msg", "")).split())
-            problems.append(
-                _problem(
-                    "error",
-                    host,
-                    f"cannot be surveyed: {reason[:300]}",
-                    "it needs python3, and ansible_user must be able to become root (see --ask-become-pass)",
-                )
-            )
+            problems.append(_survey_failure(host, result))
         else:
             roles = [*topology["hosts"][host]["roles"], *(["leader"] if host == topology["leader"] else [])]
+            flows = [flow for flow in topology["flows"] if flow["target"] == host]
             problems += _machine_problems(host, result["survey"], roles, clock_offset, now)
+            problems += _firewall_problems(host, result["survey"]["firewalls"], flows)
     return problems
+
+
+def _survey_failure(host: str, result: Mapping[str, Any]) -> Problem:
+    """Make a problem of a host that answers and could not be surveyed; `account` has what the login found there."""
+    reason = " ".join(str(result.get("module_stderr") or result.get("msg", "")).split()).removeprefix("Task failed: ")
+    account = str(result.get("account", "")).replace("\r", "")  # from a terminal
+    user = re.search(r"^uid=\d+\((.+?)\)", account)
+    groups = re.search(r"groups=(\S+)", account)
+    if not user or not re.search(r"(?i)password|sudo|\bsu\b|become", reason):
+        remedy = "it needs python3, and ansible_user must be able to become root (see --ask-become-pass)"
+        return _problem("error", host, f"cannot be surveyed: {reason[:300]}", remedy)
+    name = user[1]
+    joining = f"as root there: usermod -aG sudo {name}"
+    found = f"{name} logs in there and cannot become root ({reason[:300]})"
+    if not re.search(r"/sudo$", account, re.MULTILINE):
+        return _problem(
+            "error", host, f"{found}: there is no sudo", f"as root there: apt-get install sudo; {joining[15:]}"
+        )
+    mine = re.findall(r"\d+\((.+?)\)", groups[1]) if groups else []
+    if not set(mine) & set(SUDO_GROUPS):
+        remedy = f"if {name} is no sudoer, {joining}; then give the password (--ask-become-pass) if sudo asks for it"
+        return _problem("error", host, f"{found}, and is in none of the groups {', '.join(SUDO_GROUPS)}", remedy)
+    return _problem("error", host, found, f"give the password with which {name} becomes root: --ask-become-pass")
 
 
 def _machine_problems(
@@ -343,6 +374,8 @@ def _machine_problems(
         )
     if survey["data_device_found"] is False:
         yield _problem("error", host, "has no block device of the name that data_disk_device gives", "see lsblk there")
+    yield from _place_problems(host, survey["data_place"])
+    yield from _sudo_problems(host, survey)
     # A clock is ahead only if it is ahead of the answer's arrival too: until a busy host reads it, time passes.
     offset = survey["clock_offset"]
     if offset > 0:
@@ -363,7 +396,79 @@ def _machine_problems(
             "which role hardening has it ignore from the next boot on",
             "give the host a static IPv6 address, or systemd-networkd or NetworkManager, which read them themselves",
         )
+    if survey["apt_lock"]:
+        yield _problem(
+            "note",
+            host,
+            f"{survey['apt_lock']} is installing packages; the run waits for it for some minutes",
+            "nothing to do, unless it hangs",
+        )
     yield from _port_problems(host, survey, roles)
+
+
+def _place_problems(host: str, place: Mapping[str, Any]) -> Iterable[Problem]:
+    """Yield what keeps data from lying where it should."""
+    where = f"{host}: pryv_data_directory"
+    if place["link"]:
+        # Containers and mount units are about the place itself, and refuse to go through one.
+        yield _problem(
+            "error",
+            where,
+            f"leads through {place['link']}, a symbolic link to {place['leads_to']}",
+            "name the place itself, or mount the disk there",
+        )
+    if place["is_file"]:
+        yield _problem("error", where, "is there, and no folder", "name a folder, or one that is not there yet")
+    system = place["filesystem"] or ""
+    if system.split(".")[0] in UNFIT_FILE_SYSTEMS:
+        yield _problem(
+            "error",
+            where,
+            f"lies on a file system of type {system}, which databases and Docker's layers cannot live on",
+            "name a place on a local disk with ext4 or XFS",
+        )
+    if "ro" in place["options"]:
+        yield _problem("error", where, "lies on a file system that is mounted read-only", "mount it read-write (rw)")
+
+
+def _sudo_problems(host: str, survey: Mapping[str, Any]) -> Iterable[Problem]:
+    """Yield what sudo passes over, or takes for something else than it was meant to be."""
+    for line in survey["sudoers"]:
+        yield _problem(
+            "warning",
+            host,
+            f"visudo --check finds a mistake: {line}",
+            "put it right as root there: chmod 0440, visudo --file",
+        )
+
+
+def _firewall_problems(
+    host: str, firewalls: Sequence[Mapping[str, Any]], flows: Sequence[Mapping[str, Any]]
+) -> Iterable[Problem]:
+    """Yield what others' packet filters keep out: a packet gets in only if all of them let it through."""
+    for firewall in firewalls:
+        name, remedy = firewall["name"], DISABLING.get(firewall["name"])
+        if firewall["hook"] == "forward":
+            needed, what = ["containers"], "from and to containers"
+        else:
+            needed = sorted({f"{flow['protocol']}/{flow['port']}" for flow in flows})
+            what = ", ".join(port for port in needed if port not in firewall["open"])
+        if not remedy:
+            remedy = f"nft delete {name}, and take out what loads it at boot"
+        if set(needed) - set(firewall["open"]):
+            yield _problem(
+                "error",
+                host,
+                f"has a firewall of its own ({name}), which drops {what}",
+                f"have it let that through, or leave it to role firewall, which opens what is needed: {remedy}",
+            )
+        else:
+            yield _problem(
+                "note",
+                host,
+                f"has a firewall of its own ({name}), which seems to let the platform's ports through",
+                "see that it does so for all who need them, beside role firewall's",
+            )
 
 
 def _port_problems(host: str, survey: Mapping[str, Any], roles: Sequence[str]) -> Iterable[Problem]:

@@ -109,16 +109,17 @@ def test_what_is_wrong_on_all_hosts_is_said_once() -> None:
     assert len(administrators.administrator_problems(hostvars, hostvars)) == 1
 
 
-def lockouts(user: str, entries: list[Mapping[str, Any]], sudo: bool = True) -> list[str]:
+def lockouts(user: str, entries: list[Mapping[str, Any]], became: str | None = "sudo") -> list[str]:
     hostvars = {"co1": {"administrators": entries}, "co2": {}}
-    results: dict[str, dict[str, Any]] = {"co1": {"survey": {"user": user, "sudo": sudo}}, "co2": {"unreachable": True}}
+    survey = {"user": user, "became": became}
+    results: dict[str, dict[str, Any]] = {"co1": {"survey": survey}, "co2": {"unreachable": True}}
     return [problem["problem"] for problem in administrators.lockout_problems(results, hostvars)]
 
 
 def test_who_logs_in_now_can_do_so_afterwards() -> None:
     assert lockouts("alice", [{"name": "alice", "keys": [ALICE]}]) == []
     assert lockouts("root", []) == []
-    assert lockouts("root", [], sudo=False) == []
+    assert lockouts("root", [], became=None) == []
 
 
 def test_who_would_be_shut_out_is_named() -> None:
@@ -134,8 +135,8 @@ def test_who_would_be_shut_out_is_named() -> None:
 @pytest.mark.parametrize("entries", [[], [{"name": "alice", "keys": [ALICE]}]])
 def test_who_becomes_root_otherwise_than_by_sudo_is_refused(entries: list[Mapping[str, Any]]) -> None:
     """Role hardening leaves no other way."""
-    (problem,) = lockouts("alice", entries, sudo=False)
-    assert problem == "Ansible logs in as alice and becomes root without sudo, which nobody can any more afterwards"
+    (problem,) = lockouts("alice", entries, became="su")
+    assert problem == "Ansible logs in as alice and becomes root with su, which role hardening ends"
 
 
 @pytest.mark.parametrize(

@@ -383,6 +383,11 @@ PLATFORM: dict[str, Any] = {
         "co1": {"roles": ["core"], "ansible_host": "192.0.2.11"},
         "mon1": {"roles": ["monitoring"], "ansible_host": "192.0.2.41"},
     },
+    "flows": [
+        {"target": "web1", "protocol": "tcp", "port": 443},
+        {"target": "web1", "protocol": "tcp", "port": 22},
+        {"target": "reg1", "protocol": "udp", "port": 53},
+    ],
     "names": {"reg.pryv.example.com": ["192.0.2.21"]},
     "name_servers": [{"name": "dns1", "host": "reg1", "address": "192.0.2.21"}],
 }
@@ -407,6 +412,16 @@ def survey(**changed: Any) -> dict[str, Any]:
         "addresses": ["192.0.2.21"],
         "advertised": [],
         "listeners": [],
+        "sudoers": [],
+        "data_place": {
+            "link": None,
+            "leads_to": None,
+            "is_file": False,
+            "filesystem": "ext4",
+            "options": ["rw", "nodev"],
+        },
+        "firewalls": [],
+        "apt_lock": None,
     }
     return {"survey": good | changed}
 
@@ -516,6 +531,96 @@ def test_hosts_that_do_not_answer_or_cannot_be_surveyed() -> None:
     (dead, _) = preflight.survey_problems(results, PLATFORM, unreachable="warning")
     assert dead["severity"] == "warning"
     assert "left out of this run" in dead["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "where", "expected"),
+    [
+        (
+            {"link": "/srv/pryv", "leads_to": "/big/pryv"},
+            "leads through /srv/pryv, a symbolic link to /big/pryv",
+            "itself",
+        ),
+        ({"is_file": True}, "is there, and no folder", "name a folder"),
+        ({"filesystem": "nfs4"}, "lies on a file system of type nfs4", "local disk"),
+        ({"filesystem": "fuse.sshfs"}, "lies on a file system of type fuse.sshfs", "local disk"),
+        ({"filesystem": "tmpfs"}, "lies on a file system of type tmpfs", "local disk"),
+        ({"options": ["ro", "relatime"]}, "lies on a file system that is mounted read-only", "read-write"),
+    ],
+)
+def test_no_place_for_data(changed: dict[str, Any], where: str, expected: str) -> None:
+    place = survey()["survey"]["data_place"] | changed
+    (problem,) = preflight.survey_problems({"co1": survey(data_place=place)}, PLATFORM)
+    assert lines([problem])[0].startswith(f"error co1: pryv_data_directory: {where}")
+    assert expected in problem["remedy"]
+
+
+def test_mistakes_in_sudos_files_are_named() -> None:
+    (line,) = found("co1", sudoers=["/etc/sudoers.d/ops: bad permissions, should be mode 0440"])
+    assert line.startswith("warning co1: visudo --check finds a mistake: /etc/sudoers.d/ops: bad permissions")
+
+
+@pytest.mark.parametrize(
+    ("reason", "account", "problem", "remedy"),
+    [
+        (
+            "Task failed: Missing sudo password",
+            "uid=1000(ops) gid=1000(ops) groups=1000(ops)\r\n/usr/bin/sudo\r\n",
+            "ops logs in there and cannot become root (Missing sudo password), and is in none of the groups",
+            "if ops is no sudoer, as root there: usermod -aG sudo ops",
+        ),
+        (
+            "Task failed: Incorrect sudo password",
+            "uid=1000(ops) gid=1000(ops) groups=1000(ops),27(sudo)\r\n/usr/bin/sudo\r\n",
+            "ops logs in there and cannot become root (Incorrect sudo password)",
+            "give the password with which ops becomes root: --ask-become-pass",
+        ),
+        (
+            "/bin/sh: 1: sudo: not found",
+            "uid=1000(ops) gid=1000(ops) groups=1000(ops)\n",
+            "ops logs in there and cannot become root (/bin/sh: 1: sudo: not found): there is no sudo",
+            "as root there: apt-get install sudo; usermod -aG sudo ops",
+        ),
+        (
+            "/bin/sh: 1: python3: not found",
+            "uid=1000(ops) gid=1000(ops) groups=1000(ops)\n/usr/bin/sudo\n",
+            "cannot be surveyed: /bin/sh: 1: python3: not found",
+            "it needs python3",
+        ),
+    ],
+)
+def test_who_cannot_become_root_is_named(reason: str, account: str, problem: str, remedy: str) -> None:
+    result = {"failed": True, "msg": reason, "account": account}
+    (told,) = preflight.survey_problems({"co1": result}, PLATFORM)
+    assert told["problem"].startswith(problem)
+    assert told["remedy"].startswith(remedy)
+
+
+@pytest.mark.parametrize(
+    ("firewall", "severity", "expected", "remedy"),
+    [
+        (("ufw", "input", ["tcp/22"]), "error", "(ufw), which drops tcp/443", "ufw disable"),
+        (("firewalld", "input", []), "error", "(firewalld), which drops tcp/22, tcp/443", "disable --now firewalld"),
+        (("table inet company", "input", []), "error", "which drops tcp/22, tcp/443", "nft delete table inet company"),
+        (("table inet company", "forward", []), "error", "which drops from and to containers", "nft delete table"),
+        (("table inet company", "forward", ["containers"]), "note", "seems to let", "see that it does so"),
+        (("iptables", "input", ["tcp/22", "tcp/443"]), "note", "seems to let", "see that it does so"),
+    ],
+)
+def test_other_firewalls_are_named_with_what_to_do(
+    firewall: tuple[str, str, list[str]], severity: str, expected: str, remedy: str
+) -> None:
+    told = dict(zip(("name", "hook", "open"), firewall, strict=True))
+    (problem,) = preflight.survey_problems({"web1": survey(firewalls=[told])}, PLATFORM)
+    assert problem["severity"] == severity
+    assert expected in problem["problem"]
+    assert remedy in problem["remedy"]
+
+
+def test_who_holds_the_lock_of_apt_is_named() -> None:
+    assert found("co1", apt_lock="unattended-upgr") == [
+        "note co1: unattended-upgr is installing packages; the run waits for it for some minutes"
+    ]
 
 
 def test_delegation() -> None:
