@@ -9,15 +9,16 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from . import access, registry
 from . import config as c
-from . import registry
+from .express import cross_origin, pathname
 from .process import die, say
 from .redis import RedisError
 from .web import Request, Response, serve
@@ -57,10 +58,12 @@ class Register:
     def __init__(self, config: c.Config, users: registry.Users) -> None:
         """Reads nothing yet."""
         self.config, self.users = config, users
+        self.accesses = access.Accesses(config, users.redis)
         self._hostings_counted = False
         self._lock = threading.Lock()
         self._routes = [
-            (method, re.compile(pattern), handler)
+            # As Express matches them: neither case nor a slash at the end matters.
+            (method, re.compile(f"{pattern.rstrip('/')}/?", re.IGNORECASE), handler)
             for method, pattern, handler in (
                 ("GET", r"/", self.home),
                 ("GET", r"/service/infos?", self.service_info),
@@ -79,6 +82,10 @@ class Register:
                 ("DELETE", r"/users/(?P<name>[^/]+)", self.delete_user),
                 ("POST", r"/username/check", self.username_is_free),
                 ("GET", r"/(?P<name>[^/]+)/check_username", self.check_username),
+                ("POST", r"/access", self.ask_access),
+                ("POST", r"/access/invitationtoken/check", self.check_invitation),
+                ("GET", r"/access/(?P<key>[^/]+)", self.poll_access),
+                ("POST", r"/access/(?P<key>[^/]+)", self.decide_access),
                 ("GET", r"/admin/users", self.admin_users),
                 ("GET", r"/admin/users/(?P<name>[^/]+)", self.admin_user),
                 ("GET", r"/admin/servers", self.admin_servers),
@@ -89,8 +96,13 @@ class Register:
 
     def answer(self, request: Request) -> Response:
         """Finds and calls what a path stands for."""
+        headers = cross_origin(request)
+        found = Response(200, "OK") if request.method == "OPTIONS" else self._find(request)
+        return Response(found.status, found.body, {**headers, **found.headers}, found.takeover)
+
+    def _find(self, request: Request) -> Response:
         for method, pattern, handler in self._routes:
-            match = pattern.fullmatch(request.path)
+            match = pattern.fullmatch(pathname(request.target))
             if match and method == request.method:
                 try:
                     return handler(request, **match.groupdict())
@@ -237,6 +249,30 @@ class Register:
         fields = {"email": email, "language": language, "invitationToken": token, "appid": body["appid"]}
         self.users.store(name, registry.host_name(core), fields, ["email"])
         return Response(200, self._created(name))
+
+    def ask_access(self, request: Request) -> Response:
+        """Takes an app's request for an access."""
+        return self._about_access(lambda: self.accesses.ask(request.json))
+
+    def poll_access(self, _request: Request, key: str) -> Response:
+        """Tells an app how its request stands."""
+        return self._about_access(lambda: self.accesses.state(key))
+
+    def decide_access(self, request: Request, key: str) -> Response:
+        """Takes what the user decided."""
+        return self._about_access(lambda: self.accesses.decide(key, request.json))
+
+    @staticmethod
+    def _about_access(act: Callable[[], dict[str, Any]]) -> Response:
+        try:
+            state = act()
+        except access.AccessError as error:
+            raise RefusalError(400, {"id": error.identity, "message": str(error), "detail": error.detail}) from error
+        return Response(state["code"], state)
+
+    def check_invitation(self, request: Request) -> Response:
+        """Whether an invitation token is one."""
+        return Response(200, str(self._may_join(request.json.get("invitationtoken"))).lower())
 
     # For cores: the system role
 
