@@ -204,6 +204,8 @@ BARS: list[dict[str, Any]] = [
 DEVIATIONS = [
     {"scanner": "openscap", "rule": "package_nginx_removed", "reason": "It serves the platform."},
     {"scanner": "openscap", "rule": "file_owner_x", "reason": "The scanner cannot tell."},
+    {"scanner": "openscap", "rule": "ask_a_person", "reason": "Asked."},
+    {"scanner": "tls", "rule": "engine_problem", "reason": "The controller's."},
 ]
 
 
@@ -232,6 +234,7 @@ def evidence(**changed: Any) -> dict[str, str]:
         "changed": False,
         "data_disk": True,
         "core": True,
+        "registry": False,
         "production": True,
         "headers": HEADERS,
         "certificate_days": 14,
@@ -249,7 +252,7 @@ def test_a_good_host_passes_and_says_what_is_accepted() -> None:
     made = report()
     assert made["passed"], made["findings"][:3]
     assert made["counts"]["failed"] == 0
-    assert made["counts"]["accepted"] == 2
+    assert made["counts"]["accepted"] == 4
     assert made["stale_deviations"] == []
     assert made["hosts"]["co1"]["scores"] == {
         "cis": 33.3, "cis_tailored": 100.0, "lynis": 88, "tls": "A+", "ssh_failures": 0, "nginx_findings": 0,
@@ -396,13 +399,18 @@ def test_a_bad_deviation_is_refused(deviation: dict[str, str], problem: str) -> 
         report(deviations=[*DEVIATIONS, deviation])
 
 
-def test_what_could_not_be_told_is_neither_passed_nor_failed() -> None:
+def test_what_could_not_be_told_fails_until_somebody_answers_for_it() -> None:
     """A rule for a person, and an address that cannot be reached."""
     ports = {**PORTS, "2001:db8::11": {"tcp": [], "udp": [], "reached": False, "seconds": 0.1}}
-    made = report({"ports": ports})
+    made = report({"ports": ports}, deviations=DEVIATIONS[:2])
     unknown = {finding["rule"] for finding in made["findings"] if finding["status"] == "unknown"}
     assert unknown == {"ask_a_person", "engine_problem", "reachable"}
     assert not any("IPv6" in finding["title"] for finding in made["findings"])
+    assert not made["passed"]
+    assert any(line.startswith("UNKNOWN co1: ports reachable") for line in audit.audit_summary(made))
+    answered = {"scanner": "ports", "rule": "reachable", "reason": "Looked at from elsewhere."}
+    accepted = report({"ports": ports}, deviations=[*DEVIATIONS, answered])
+    assert accepted["counts"]["unknown"] == 0
 
 
 def test_a_forwarded_port_says_nothing_about_others() -> None:
@@ -450,6 +458,7 @@ def test_a_rule_of_several_profiles_is_one_check_the_worse() -> None:
         ({"certificate_days": 61}, "certificate"),
         ({"certificate": {"key_mode": "0644"}}, "certificate_key"),
         ({"people": [{"name": "bob", "groups": [], "keys": 0, "root": False, "password": True}]}, "passwords"),
+        ({"units": {"backups": {}}}, "backup"),
         ({"units": {"backups": {"b": {"result": "success", "age_hours": 27.0}}}}, "backup_b"),
         ({"units": {"backups": {"b": {"result": "exit-code", "age_hours": 1.0}}}}, "backup_b"),
         ({"units": {"backups": {"b": {"result": "success", "age_hours": None}}}}, "backup_b"),
