@@ -45,13 +45,13 @@ def rendered(service: str, **variables: Any) -> dict[str, Any]:
         "pryv_secrets": {
             name: f"{name} for tests"
             for name in (
-                "core_system_key",
-                "register_system_key",
                 "mail_key",
                 "sso_cookie_sign_secret",
                 "files_read_token_secret",
             )
         },
+        "pryv_core_admin_keys": {"co1": "admin key for tests"},
+        "pryv_core_register_keys": {"co1": "register key for tests"},
         "topology": {"web": {"url": "https://sw.poc.pryv.test"}},
         "ansible_facts": {"processor_vcpus": 2, "memtotal_mb": 4096},
     }

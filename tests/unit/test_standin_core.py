@@ -14,7 +14,6 @@ import pytest
 from tests.standins.standin import core as core_module
 from tests.standins.standin import mfa as mfa_module
 from tests.standins.standin.api import Api, is_trusted
-from tests.standins.standin.config import ConfigError
 from tests.standins.standin.core import Core, Hfs, Preview
 from tests.standins.standin.express import Route, hoisted, pathname
 from tests.standins.standin.mfa import Mfa
@@ -503,21 +502,6 @@ MFA = {
     "sms": SMS,
     "sessions": {"ttlSeconds": 60},
 }
-
-
-@pytest.mark.parametrize(
-    ("sms", "named"),
-    [
-        ({"mode": "single", "endpoints": {}}, "sms.endpoints must have 'single'"),
-        ({"mode": "challenge-verify", "endpoints": {"challenge": {}}}, "'challenge' and 'verify'"),
-        ({"mode": "disabled", "endpoints": SMS["endpoints"]}, "sms.mode must be one of"),
-        (None, "sms is missing"),
-    ],
-)
-def test_mfa_starts_with_endpoints_alone(sms: Any, named: str) -> None:
-    mfa_module.check(MFA)
-    with pytest.raises(ConfigError, match=named):
-        mfa_module.check({**MFA, "sms": sms})
 
 
 @pytest.fixture

@@ -50,13 +50,29 @@ def _is_address(value: Any) -> bool:
     return True
 
 
+def _are(kind: Kind) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(kind.accepts(item) for item in value)
+
+
+def one_of(*texts: str) -> Kind:
+    """One of some texts."""
+    return Kind(f"one of {', '.join(texts)}", lambda value: isinstance(value, str) and value in texts)
+
+
+STRING = Kind("a text, which may be empty", lambda value: isinstance(value, str))
 TEXT = Kind("a text", lambda value: isinstance(value, str) and bool(value.strip()))
 SECRET = Kind("a text of at least 8 characters", lambda value: isinstance(value, str) and len(value) >= 8)
 NUMBER = Kind("a number", lambda value: isinstance(value, int | float) and not isinstance(value, bool))
+WHOLE = Kind("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0)
 PORT = Kind("a port", _is_port)
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 URL = Kind("a URL", _is_url)
 ADDRESS = Kind("an IPv4 address", _is_address)
+PATH = Kind("an absolute path", lambda value: isinstance(value, str) and value.startswith("/"))
+TEXTS = Kind("a list of texts", _are(TEXT))
+FLAGS = Kind(
+    "a mapping of true or false", lambda value: isinstance(value, dict) and all(map(FLAG.accepts, value.values()))
+)
 LIST = Kind("a list", lambda value: isinstance(value, list))
 MAP = Kind("a mapping", lambda value: isinstance(value, dict))
 OFF = Kind("false", lambda value: value is False)
@@ -107,16 +123,21 @@ def check(config: Mapping[str, Any], expected: Mapping[str, Kind]) -> None:
     Raises:
         ConfigError: At least one key is missing or of another kind.
     """
-    problems = []
-    for path, kind in expected.items():
-        value = lookup(config, path)
-        if value is None:
-            if kind.required:
-                problems.append(f"{path} is missing; it must be {kind.name}")
-        elif not kind.accepts(value):
-            problems.append(f"{path} must be {kind.name}, not {type(value).__name__}")
-    if problems:
-        raise ConfigError("\n".join(problems))
+    found = problems(config, expected)
+    if found:
+        raise ConfigError("\n".join(found))
+
+
+def problems(config: Mapping[str, Any], expected: Mapping[str, Kind]) -> list[str]:
+    """What is wrong with a configuration, one line for each key that is missing or of another kind."""
+    return [text for path, kind in expected.items() if (text := _problem(path, kind, lookup(config, path)))]
+
+
+def _problem(path: str, kind: Kind, value: Any) -> str:
+    if value is None:
+        return f"{path} is missing; it must be {kind.name}" if kind.required else ""
+    # The value itself may be a secret.
+    return "" if kind.accepts(value) else f"{path} must be {kind.name}, not this {type(value).__name__}"
 
 
 def refuse_placeholders(config: Any, path: str = "") -> None:

@@ -40,70 +40,12 @@ from .express import (
     unknown_resource,
 )
 from .process import StartError, say
+from .schemas import CORE, HFS, METADATA, PREVIEW, WEBHOOKS
 from .socketio import SocketIo
 from .store import Store
 from .web import Request, Response, serve
 
 NATS_PORT = 4222
-_LOGS = {"logs.file.path": c.TEXT, "logs.file.active": c.FLAG}
-_FILES = {"userFiles.path": c.TEXT, "eventFiles.attachmentsDirPath": c.TEXT, "eventFiles.previewsDirPath": c.TEXT}
-_DATABASE = {"database.host": c.TEXT, "database.port": c.PORT, "database.name": c.TEXT}
-CORE = {
-    **_LOGS,
-    **_FILES,
-    **_DATABASE,
-    "domain": c.TEXT,
-    "serviceInfoUrl": c.URL,
-    "http.ip": c.TEXT,
-    "influxdb.host": c.TEXT,
-    "influxdb.port": c.PORT,
-    "auth.adminAccessKey": c.SECRET,
-    "auth.filesReadTokenSecret": c.SECRET,
-    "auth.ssoCookieSignSecret": c.SECRET,
-    "auth.ssoCookieDomain": c.TEXT,
-    "auth.sessionMaxAge": c.NUMBER,
-    "auth.trustedApps": c.TEXT,
-    "auth.passwordResetRequestMaxAge": c.NUMBER,
-    "auth.passwordResetPageURL": c.URL,
-    "services.register.url": c.URL,
-    "services.register.key": c.SECRET,
-    "services.email.method": c.TEXT,
-    "services.email.url": c.URL,
-    "services.email.key": c.TEXT,
-    "services.email.welcomeTemplate": c.TEXT,
-    "services.email.resetPasswordTemplate": c.TEXT,
-    "customExtensions.defaultFolder": c.TEXT,
-    # Without these the real program takes itself for a platform of one machine without DNS, its default.
-    "dnsLess.isActive": c.OFF,
-    "openSource.isActive": c.OFF,
-    "user-account.delete": c.LIST,
-    "uploads.maxSizeMb": c.NUMBER,
-}
-HFS = {
-    **_LOGS,
-    **_FILES,
-    "http.ip": c.TEXT,
-    "database.host": c.TEXT,
-    "influxdb.host": c.TEXT,
-    "influxdb.port": c.PORT,
-    "metadataUpdater.host": c.TEXT,
-    "metadataUpdater.port": c.PORT,
-    "nats.uri": c.TEXT,
-    "services.register.url": c.URL,
-    "serviceInfoUrl": c.URL,
-    "uploads.maxSizeMb": c.NUMBER,
-}
-PREVIEW = {
-    **_LOGS,
-    **_FILES,
-    **_DATABASE,
-    "http.ip": c.TEXT,
-    "http.port": c.PORT,
-    "auth.sessionMaxAge": c.NUMBER,
-    "serviceInfoUrl": c.URL,
-    "nats.uri": c.TEXT,
-}
-WEBHOOKS = {**_LOGS, **_FILES, **_DATABASE, "serviceInfoUrl": c.URL, "nats.uri": c.TEXT}
 
 
 #: Beginnings of paths that never get a user's name before them (components/api-server/src/routes/Paths.js).
@@ -595,6 +537,7 @@ def run_hfs(conf: Path) -> None:
         conf: Folder of its configuration.
     """
     config = _load(conf / "hfs.yml", HFS)
+    _load(conf / "metadata.hjson", METADATA)
     service = _service_info(config)
     try:
         load_json(service["eventTypes"])

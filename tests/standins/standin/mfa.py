@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from . import config as c
+from . import schemas
 from .client import request
 from .express import (
     ApiError,
@@ -31,15 +32,6 @@ from .express import (
 )
 from .web import Request, Response, serve
 
-KINDS = {
-    "http.ip": c.TEXT,
-    "http.port": c.PORT,
-    "core.url": c.URL,
-    "sms": c.MAP,
-    "sms.endpoints": c.optional(c.MAP),
-    "sessions.ttlSeconds": c.NUMBER,
-}
-MODES = ("single", "challenge-verify")
 #: Headers that go on to core.
 PASSED = ("origin", "referer", "host")
 
@@ -243,20 +235,6 @@ class Mfa:
             raise ApiError(400, "messaging-server-error", message)
 
 
-def check(config: c.Config) -> None:
-    """Refuses what the real program does not start with.
-
-    Raises:
-        ConfigError: A key is missing or wrong.
-    """
-    c.check(config, KINDS)
-    mode, endpoints = config["sms"].get("mode"), config["sms"].get("endpoints")
-    if mode not in (None, *MODES):
-        raise c.ConfigError(f"sms.mode must be one of {', '.join(MODES)}, not {mode}")
-    if endpoints is not None and not ("single" in endpoints or {"challenge", "verify"} <= endpoints.keys()):
-        raise c.ConfigError("sms.endpoints must have 'single', or 'challenge' and 'verify'")
-
-
 def _replaced(content: Mapping[str, Any], name: str, value: str) -> dict[str, Any]:
     mark = f"{{{{ {name} }}}}"
     return {key: text.replace(mark, value) if isinstance(text, str) else text for key, text in content.items()}
@@ -280,5 +258,5 @@ def run(conf: Path) -> None:
         conf: Folder of its configuration.
     """
     config = c.load(conf / "mfa.yml")
-    check(config)
+    c.check(config, schemas.mfa(config))
     serve("mfa", config["http"]["ip"], [int(config["http"]["port"])], Mfa(config).answer)

@@ -13,15 +13,10 @@ from typing import Any
 
 from . import config as c
 from .process import StartError, say
+from .schemas import MONGODB, MONGODB_SECTIONS
 
 PORT = 27017
 CACHE = "64M"  # the smallest that mongod takes is 256 MB; a host of tests has less to spare
-MONGODB = {
-    "net.bindIp": c.TEXT,
-    "storage.dbPath": c.TEXT,
-    "systemLog.destination": c.TEXT,
-    "systemLog.path": c.TEXT,
-}
 # What the server needs for questions about places, which nobody asks here; they would be the larger half of its image.
 GEOMETRY = ("shapely", "shapely.wkt", "shapely.errors", "shapely.geometry", "shapely.geometry.base", "s2sphere")
 
@@ -49,7 +44,10 @@ def run(conf: Path) -> None:
         StartError: The files cannot be opened.
     """
     config = c.load(conf / "mongodb.yml")
-    c.check(config, MONGODB)
+    found = c.problems(config, MONGODB)
+    found += [f"{name} is no section that mongod knows" for name in sorted(config.keys() - MONGODB_SECTIONS)]
+    if found:
+        raise c.ConfigError("\n".join(found))
     for name in GEOMETRY:
         sys.modules[name] = _Unused(name)
     commands: Any = importlib.import_module("secantus.commands")

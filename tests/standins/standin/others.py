@@ -7,23 +7,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import config as c
+from . import schemas
 from .process import StartError, become_nginx, say
 from .web import Request, Response, serve
-
-MAIL = {
-    "logs.file.path": c.TEXT,
-    "email.message.from.name": c.TEXT,
-    "email.message.from.address": c.TEXT,
-    "http.ip": c.TEXT,
-    "http.port": c.PORT,
-    "http.auth": c.SECRET,
-    "smtp.host": c.TEXT,
-    "smtp.port": c.PORT,
-    "smtp.auth": c.optional(c.MAP),
-    "sendmail.active": c.FLAG,
-    "templates.root": c.TEXT,
-    "templates.defaultLang": c.TEXT,
-}
 
 
 def run_mail(conf: Path) -> None:
@@ -33,7 +19,7 @@ def run_mail(conf: Path) -> None:
         conf: Folder of its configuration.
     """
     config = c.load(conf / "mail.json")
-    c.check(config, MAIL)
+    c.check(config, schemas.MAIL)
     templates = Path(config["templates"]["root"])
 
     def answer(request_: Request) -> Response:

@@ -15,49 +15,7 @@ from urllib.parse import urlsplit
 from . import config as c
 from .process import die, say
 from .redis import Redis, RedisError
-
-
-def _is_caa(value: Any) -> bool:
-    entries = value if isinstance(value, list) else [value]
-    return all(isinstance(entry, dict) and c.TEXT.accepts(entry.get("issuer")) for entry in entries)
-
-
-KINDS = {
-    "domain": c.TEXT,
-    "service.serial": c.TEXT,
-    "service.name": c.TEXT,
-    "service.support": c.TEXT,
-    "service.terms": c.TEXT,
-    "service.register": c.URL,
-    "service.access": c.URL,
-    "service.api": c.URL,
-    "service.home": c.URL,
-    "service.eventTypes": c.URL,
-    "service.assets": c.optional(c.MAP),
-    "server.port": c.PORT,
-    "auth.coreSystemKey": c.optional(c.SECRET),
-    "auth.authorizedKeys": c.MAP,
-    "dns.port": c.PORT,
-    "dns.ip": c.ADDRESS,
-    "dns.name": c.TEXT,
-    "dns.domain": c.TEXT,
-    "dns.domains": c.LIST,
-    "dns.staticDataInDomain": c.MAP,
-    "dns.customEntries": c.optional(c.MAP),
-    "dns.mail": c.optional(c.LIST),
-    "dns.domain_A": c.ADDRESS,
-    "dns.certificateAuthorityAuthorization": c.Kind("a mapping with an issuer, or a list of such", _is_caa),
-    "dns.nameserver": c.LIST,
-    "dns.rootTXT.description": c.LIST,
-    "net.hostings": c.optional(c.MAP),
-    "net.aahostings": c.optional(c.MAP),
-    "net.aaservers": c.optional(c.MAP),
-    "net.providers": c.optional(c.MAP),
-    "redis.host": c.TEXT,
-    "redis.port": c.PORT,
-    "redis.password": c.optional(c.TEXT),
-    "reporting.templateVersion": c.TEXT,
-}
+from .schemas import REGISTRY
 
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]+(?<!-)(\.(?!-)[A-Za-z0-9-]+(?<!-))*")
 _HOSTING_URL = re.compile(r"https?://[a-zA-Z0-9.-]+")
@@ -89,24 +47,24 @@ def prepare(config: c.Config) -> None:
     Raises:
         ConfigError: The real program would not start, or not work.
     """
-    c.check(config, KINDS)
-    dns, net = config["dns"], config["net"]
-    dns["staticDataInDomain"] = {**dns["staticDataInDomain"], **(dns.get("customEntries") or {})}
-    if net.get("hostings") is not None:
-        _translate_hostings(config)
-    _check_mail(dns.get("mail") or [])
-    _check_hostings(net)
-    _check_invitations(config.get("invitationTokens"))
-    for key, value in config["auth"]["authorizedKeys"].items():
-        if not isinstance(value, dict) or not isinstance(value.get("roles"), list):
-            raise c.ConfigError(f"auth.authorizedKeys.{key[:2]}….roles must be a list")
+    dns, net = config.get("dns"), config.get("net")
+    problems = c.problems(config, REGISTRY)
+    if not problems and isinstance(dns, dict) and isinstance(net, dict):
+        dns["staticDataInDomain"] = {**dns["staticDataInDomain"], **(dns.get("customEntries") or {})}
+        if net.get("hostings") is not None:
+            problems += _translate_hostings(config)
+        problems += [*_mail_problems(dns.get("mail") or []), *_hosting_problems(net)]
+    problems += _invitation_problems(config.get("invitationTokens"))
+    if problems:
+        raise c.ConfigError("\n".join(problems))
     for path in ("access", "api", "register"):
         config["service"][path] = config["service"][path].rstrip("/") + "/"
 
 
-def _translate_hostings(config: c.Config) -> None:
-    c.check(config, {"auth.coreSystemKey": c.SECRET})
+def _translate_hostings(config: c.Config) -> list[str]:
     dns, net = config["dns"], config["net"]
+    if not c.lookup(config, "auth.coreSystemKey"):
+        return ["auth.coreSystemKey is missing; with net.hostings it is the key of every core"]
     providers = net.get("providers") or {}
     servers: dict[str, list[dict[str, str]]] = {}
     for hosting, cores in net["hostings"].items():
@@ -118,31 +76,36 @@ def _translate_hostings(config: c.Config) -> None:
     zone = {"name": "Zone 1", "localizedName": {"fr": "Zone 1"}, "hostings": hostings}
     region = {"name": "Region 1", "localizedName": {"fr": "Region 1"}, "zones": {"zone1": zone}}
     net["aaservers"], net["aahostings"] = servers, {"regions": {"region1": region}}
+    return []
 
 
-def _check_mail(entries: list[Any]) -> None:
+def _mail_problems(entries: list[Any]) -> list[str]:
+    problems = []
     for entry in entries:
         if not isinstance(entry.get("name"), str) or not _HOST_NAME.fullmatch(entry["name"]):
-            raise c.ConfigError(f"dns.mail: 'name' must be a host name, not {entry.get('name')!r}")
+            problems.append(f"dns.mail: 'name' must be a host name, not {entry.get('name')!r}")
         if entry.get("ip") is not None and not c.ADDRESS.accepts(entry["ip"]):
-            raise c.ConfigError(f"dns.mail: 'ip' must be an IPv4 address, not {entry['ip']!r}")
+            problems.append(f"dns.mail: 'ip' must be an IPv4 address, not {entry['ip']!r}")
         if not c.NUMBER.accepts(entry.get("priority")):
-            raise c.ConfigError(f"dns.mail: 'priority' must be a number, not {entry.get('priority')!r}")
+            problems.append(f"dns.mail: 'priority' must be a number, not {entry.get('priority')!r}")
+    return problems
 
 
-def _check_hostings(net: Mapping[str, Any]) -> None:
+def _hosting_problems(net: Mapping[str, Any]) -> list[str]:
     regions = (net.get("aahostings") or {}).get("regions")
     if regions is None:
-        raise c.ConfigError("net.hostings is missing; it must be a mapping")
+        return ["net.hostings is missing; it must be a mapping"]
+    problems = []
     for hosting, provider in hostings_of(net):
         if not isinstance(provider.get("url"), str) or not _HOSTING_URL.fullmatch(provider["url"]):
-            raise c.ConfigError(
+            problems.append(
                 f"net.providers.{hosting}.url must be http(s)://server.domain.tld, not {provider.get('url')!r}"
             )
-        if hosting not in net["aaservers"]:
-            raise c.ConfigError(f"net.hostings.{hosting} has no core: GET /hostings would fail")
+        if hosting not in (net.get("aaservers") or {}):
+            problems.append(f"net.hostings.{hosting} has no core: GET /hostings would fail")
     if not all(zone.get("hostings") for region in regions.values() for zone in region["zones"].values()):
-        raise c.ConfigError("net.hostings must have at least one hosting")
+        problems.append("net.hostings must have at least one hosting")
+    return problems
 
 
 def hostings_of(net: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -155,14 +118,14 @@ def hostings_of(net: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def _check_invitations(tokens: Any) -> None:
+def _invitation_problems(tokens: Any) -> list[str]:
     if tokens is None:
-        return
+        return []
     if not isinstance(tokens, list):
-        raise c.ConfigError("invitationTokens must be a list, or null to let everyone in")
-    for token in tokens:
-        if not isinstance(token, str) or not 5 <= len(token) <= 99:
-            raise c.ConfigError("each of invitationTokens must be a text of 5 to 99 characters")
+        return ["invitationTokens must be a list, or null to let everyone in"]
+    if all(isinstance(token, str) and 5 <= len(token) <= 99 for token in tokens):
+        return []
+    return ["each of invitationTokens must be a text of 5 to 99 characters"]
 
 
 def least_populated(cores: list[dict[str, str]], users: Mapping[str, int]) -> dict[str, str] | None:
