@@ -653,23 +653,35 @@ class Api:
         else:
             self._add_stream(context, {"id": stream, "name": name, "parentId": None})
 
-    def level(self, context: Context, stream: str | None) -> str | None:
+    def levels(self, context: Context) -> Callable[[str | None], str | None]:
         """What an access may do with a stream: its own permission, that of the next one above it, or that of all."""
         if context.personal:
-            return "manage"
+            return lambda _stream: "manage"
         levels = {one["streamId"]: one["level"] for one in context.access["permissions"] if one.get("streamId")}
         parents = {one["id"]: one.get("parentId") for one in self.store.find("streams", context.mine)}
-        while stream not in (None, "*"):
-            if stream in levels:
-                return str(levels[stream])
-            stream = parents.get(stream)
-        found = levels.get("*")
-        return None if found is None else str(found)
+
+        def level(stream: str | None) -> str | None:
+            while stream not in (None, "*"):
+                if stream in levels:
+                    return str(levels[stream])
+                stream = parents.get(stream)
+            found = levels.get("*")
+            return None if found is None else str(found)
+
+        return level
+
+    def level(self, context: Context, stream: str | None) -> str | None:
+        """What an access may do with one stream."""
+        return self.levels(context)(stream)
+
+    def reader(self, context: Context) -> Callable[[Iterable[str]], bool]:
+        """Whether an access may read what is in one of some streams."""
+        level = self.levels(context)
+        return lambda streams: any(level(stream) not in (None, "none", "create-only") for stream in streams)
 
     def may_read(self, context: Context, streams: Iterable[str]) -> bool:
         """Whether an access may read events of one of some streams."""
-        levels = [self.level(context, stream) for stream in streams]
-        return any(level not in (None, "none", "create-only") for level in levels)
+        return self.reader(context)(streams)
 
     def may_create(self, context: Context, stream: str) -> bool:
         """Whether an access may make events in a stream."""
@@ -688,7 +700,8 @@ class Api:
         found = [one for one in self.store.find("streams", context.mine) if "deleted" not in one]
         if params.get("state") != "all":
             found = [one for one in found if not one.get("trashed")]
-        seen = [one for one in found if self.level(context, one["id"]) not in (None, "none", "create-only")]
+        readable = self.reader(context)
+        seen = [one for one in found if readable([one["id"]])]
         root = params.get("parentId") or params.get("id")
         if root is not None and root not in {one["id"] for one in seen}:
             raise forbidden(f"Insufficient permissions or non-existant stream [{root}]")
@@ -836,11 +849,11 @@ class Api:
     def events_get(self, context: Context, params: Any) -> Document:
         """Events, the latest first; the last 20 where nothing else is asked for."""
         validate(params, EVENTS_GET)
-        asked = self._streams_asked(context, params.get("streams"))
+        asked, readable = self._streams_asked(context, params.get("streams")), self.reader(context)
         found = [
             one
             for one in self._all_events(context)
-            if self.may_read(context, one["streamIds"]) and asked(one["streamIds"]) and _fits(one, params)
+            if readable(one["streamIds"]) and asked(one["streamIds"]) and _fits(one, params)
         ]
         found.sort(key=lambda one: one["time"], reverse=not params.get("sortAscending"))
         limit = params.get("limit")

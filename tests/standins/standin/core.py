@@ -12,6 +12,7 @@ import email.policy
 import hashlib
 import hmac
 import json
+import math
 import os
 import socket
 import threading
@@ -431,13 +432,21 @@ def query_of(request_: Request) -> dict[str, Any]:
             except ValueError as error:
                 message = f"Error while parsing JSON-stringified stream query. Error: {error}"
                 raise ApiError(400, "invalid-request-structure", message) from error
-        elif name in NUMBERS and texts[0].removeprefix("-").replace(".", "", 1).isdecimal():
-            found[name] = float(texts[0])
+        elif name in NUMBERS:
+            found[name] = _number(texts[0])
         elif texts[0] in ("true", "false"):
             found[name] = texts[0] == "true"
         elif name != "auth":
             found[name] = texts[0]
     return found
+
+
+def _number(text: str) -> float | str:
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return text if math.isnan(number) else number
 
 
 def is_multipart(request_: Request) -> bool:

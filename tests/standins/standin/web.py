@@ -122,6 +122,11 @@ def serve(service: str, address: str, ports: list[int], answer: Answer) -> None:
         say(f"{service} listens on {address}:{port}")
 
 
+def compact(content: Any) -> str:
+    """JSON as Node writes it, without spaces: Pryv's client reads long answers piece by piece and relies on that."""
+    return json.dumps(content, separators=(",", ":"))
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 511  # as Node's
@@ -215,7 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif isinstance(response.body, str):
             body, headers["Content-Type"] = response.body.encode(), "text/plain; charset=utf-8"
         else:
-            body, headers["Content-Type"] = json.dumps(response.body).encode(), "application/json; charset=utf-8"
+            body, headers["Content-Type"] = compact(response.body).encode(), "application/json; charset=utf-8"
         if response.takeover is None:
             headers["Content-Length"] = str(len(body))
         headers.update(response.headers)
