@@ -26,6 +26,7 @@ KEY_TYPES = (
     "sk-ecdsa-sha2-nistp256@openssh.com",
     "ssh-rsa",
 )
+SSH = 22
 SHORTEST_RSA = 3072  # bits
 EXAMPLE = "as in the .pub file that ssh-keygen -t ed25519 makes"
 
@@ -188,6 +189,16 @@ def lockout_problems(results: Mapping[str, Mapping[str, Any]], hostvars: Any) ->
     for host, result in results.items():
         survey = result.get("survey", {})
         user = survey.get("user")
+        port = int(hostvars[host].get("ssh_port") or hostvars[host].get("ansible_port") or SSH)
+        if user and port not in {entry["port"] for entry in survey["listeners"] if entry["protocol"] == "tcp"}:
+            problems.append(
+                _problem(
+                    f"{host}: ssh_port",
+                    f"is {port}, where nothing listens there",
+                    "give the port at which the host's own sshd listens; the one that Ansible uses (ansible_port, or "
+                    "22) may be a gateway's",
+                )
+            )
         if user not in (None, "root") and survey["became"] != "sudo":
             problems.append(
                 _problem(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,9 +56,13 @@ PLATFORM_VARIABLES = (
     "pryv_admin_networks",
     "pryv_http_redirect",
 )
+# What Ansible adds to ssh's command line; a jump host may be among it.
+SSH_ARGUMENTS = ("ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args")
 HOST_VARIABLES = (
     "ansible_host",
     "ansible_port",
+    "ssh_port",
+    *SSH_ARGUMENTS,
     "public_address",
     "private_address",
     "privacy_zone",
@@ -74,6 +79,7 @@ LONGEST_DNS_NAME = 253
 
 PLACEHOLDER = "CHANGE_ME"
 EVERYBODY = ["0.0.0.0/0", "::/0"]
+SSH, DNS = 22, 53
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _LABEL_RULE = "1 to 63 characters of a-z, 0-9 and '-', beginning and ending with a letter or digit"
@@ -167,6 +173,31 @@ def find_placeholders(variables: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for path, hosts in hosts_by_path.items():
         found.append(path if len(hosts) == len(variables) > 1 else f"{', '.join(hosts)}: {path}")
     return found
+
+
+def _jumps(arguments: str) -> list[str]:
+    """Return what ssh's arguments may name as jump hosts, in the order in which they are passed through.
+
+    Args:
+        arguments: As in ``ansible_ssh_common_args``, with ``-J``, ``ProxyJump`` or ``ProxyCommand``.
+
+    Raises:
+        ValueError: A quotation has no end.
+    """
+    words, options = iter(shlex.split(arguments)), list[tuple[str, str]]()
+    for word in words:
+        if word[:2] in ("-o", "-J"):
+            text = word[2:] or next(words, "")
+            name, _, value = re.sub(r"^\s*(\w+)(\s*=\s*|\s+)", r"\1=", text).partition("=")
+            options.append(("proxyjump", text) if word[:2] == "-J" else (name.lower(), value))
+    found: list[str] = []
+    for name, value in options:
+        if name == "proxyjump":
+            found += value.split(",")
+        elif name == "proxycommand":
+            found += [part for word in shlex.split(value) for part in word.split(",")]
+    # As [ssh://][user@]host[:port], the host perhaps in brackets.
+    return [re.sub(r"^(ssh://)?(.*@)?\[?([^\]@]*?)\]?(:\d+)?$", r"\3", jump.strip()) for jump in found]
 
 
 class _Reader:
@@ -325,6 +356,8 @@ class _Reader:
             entry["public_address"] if private is None else self.address(host, "private_address", private)
         )
         entry["ansible_host"] = host if management is None else str(management)
+        entry["ssh_port"] = self.ssh_port(host)
+        entry["leads_to"] = []
 
         zone = self.get(host, "privacy_zone")
         if "core" in roles:
@@ -373,8 +406,51 @@ class _Reader:
                         f"a name that does not end with {core[start:]}: the registry would take one for the other",
                     )
 
+    def ssh_port(self, host: str) -> int:
+        """Return the port at which a host's SSH server listens: Ansible's own, unless a gateway is between."""
+        for name in ("ssh_port", "ansible_port"):
+            value = self.get(host, name)
+            if value is None:
+                continue
+            if not re.fullmatch(r"\d{1,5}", str(value)) or not 0 < int(value) < 2**16:
+                self.problem(f"{host}: {name}", value, "a port, a number from 1 to 65535")
+                break
+            return int(value)
+        return SSH
+
+    def jump_hosts(self, hosts: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+        """Return the platform's own hosts through which others are reached, by host, in the order of the way there."""
+        owners: dict[str, str | None] = {}
+        for host, entry in hosts.items():
+            for name in {host, *(entry[key] for key in ("ansible_host", "public_address", "private_address"))}:
+                # What several have is none of them, but a gateway.
+                owners[name] = None if name in owners else host
+        found = {}
+        for host in hosts:
+            way: list[str] = []
+            for name in SSH_ARGUMENTS:
+                value = self.get(host, name)
+                try:
+                    way += [owner for jump in _jumps(str(value or "")) if (owner := owners.get(jump))]
+                except ValueError as error:
+                    self.problem(f"{host}: {name}", value, f"arguments as a shell reads them: {error}")
+            if way := [jump for jump in dict.fromkeys(way) if jump != host]:
+                found[host] = way
+                try:
+                    ipaddress.IPv4Address(hosts[host]["ansible_host"])
+                except ValueError:
+                    self.problem(
+                        f"{host}: ansible_host",
+                        hosts[host]["ansible_host"],
+                        f"an IPv4 address, since {way[-1]}, which leads there, opens nothing else",
+                    )
+        return found
+
     def addresses_are_unique(self, hosts: Mapping[str, Mapping[str, Any]]) -> None:
         owners: dict[tuple[str, str], str] = {}
+        behind: dict[str, list[str]] = {}
+        for host, entry in hosts.items():
+            behind.setdefault(entry["ansible_host"], []).append(host)
         for host, entry in hosts.items():
             port = str(self.variables[host].get("ansible_port") or 22)
             for name in ("public_address", "private_address", "ansible_host"):
@@ -384,6 +460,13 @@ class _Reader:
                 if entry[name] and owner != host:
                     self.problem(f"{host}: {name}", entry[name], f"an address of its own: {owner} has this one")
                     break
+            others = behind[entry["ansible_host"]]
+            if len(others) > 1 and self.variables[host].get("ssh_port") is None:
+                self.problem(
+                    f"{host}: ssh_port",
+                    None,
+                    f"{' and '.join(others)} are behind one gateway: the port at which sshd listens, such as {SSH}",
+                )
 
     def registry(self) -> tuple[str, list[str]]:
         """Return the leader's name and the followers'."""
@@ -437,6 +520,7 @@ def derive(groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mapping[
 
     hosts = {host: reader.host(host, [role for role in ROLES if host in role_members[role]]) for host in names}
     reader.addresses_are_unique(hosts)
+    jumps = _lead(hosts, reader.jump_hosts(hosts))
     leader, followers = reader.registry()
     web = reader.web(domain, platform["pryv_web_url"], platform["pryv_web_alias"], hosts)
 
@@ -477,8 +561,47 @@ def derive(groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mapping[
         "name_servers": name_servers,
         "web": web,
         "names": _names(domain, hosts, leader, followers, name_servers, web["addresses"], cores),
-        "flows": list(_flows(hosts, leader, followers, networks, redirect is True)),
+        "flows": [*_flows(hosts, leader, followers, networks, redirect is True), *_jump_flows(hosts, jumps)],
     }
+
+
+def _lead(hosts: Mapping[str, dict[str, Any]], ways: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
+    """Note at each jump host where it leads to, and return the pairs: each jump host with the next host on a way.
+
+    Args:
+        hosts: The hosts; `leads_to` is filled in.
+        ways: Jump hosts by the host that they lead to, in the order in which they are passed through.
+    """
+    pairs = dict.fromkeys(pair for host, way in ways.items() for pair in zip(way, [*way[1:], host], strict=True))
+    for jump, target in pairs:
+        hosts[jump]["leads_to"].append(f"{hosts[target]['ansible_host']}:{hosts[target]['ssh_port']}")
+    return list(pairs)
+
+
+def _flow(
+    purpose: str, source: str, sources: Sequence[str], target: str, address: str, port: int, protocol: str = "tcp"
+) -> dict[str, Any]:
+    return {
+        "purpose": purpose,
+        "source": source,
+        "sources": list(sources),
+        "target": target,
+        "address": address,
+        "protocol": protocol,
+        "port": port,
+    }
+
+
+def _jump_flows(hosts: Mapping[str, Mapping[str, Any]], jumps: Iterable[tuple[str, str]]) -> Iterable[dict[str, Any]]:
+    """Yield the connections from jump hosts to where they lead."""
+    for jump, target in jumps:
+        # From which of its addresses depends on routes.
+        own = dict.fromkeys(
+            (hosts[jump]["private_address"], hosts[jump]["public_address"], hosts[jump]["ansible_host"])
+        )
+        sources = [f"{address}/32" for address in own if re.fullmatch(r"[\d.]+", address)]
+        purpose = f"administration over SSH, through {jump}"
+        yield _flow(purpose, jump, sources, target, hosts[target]["ansible_host"], hosts[target]["ssh_port"])
 
 
 def _names(
@@ -511,15 +634,8 @@ def _flows(
     """Yield every connection that the platform needs to be let through to a host."""
 
     def flow(purpose: str, source: str, sources: Sequence[str], target: str, to: str, port: int) -> dict[str, Any]:
-        return {
-            "purpose": purpose,
-            "source": source,
-            "sources": list(sources),
-            "target": target,
-            "address": hosts[target][to],
-            "protocol": "udp" if port == 53 else "tcp",
-            "port": port,
-        }
+        protocol = "udp" if port == DNS else "tcp"
+        return _flow(purpose, source, sources, target, hosts[target][to], port, protocol)
 
     what = {"web": "static pages", "registry": "registration of users", "core": "users' data"}
     for host, entry in hosts.items():
@@ -529,8 +645,8 @@ def _flows(
             if redirect:
                 yield flow("HTTP, only sends to HTTPS", "any", EVERYBODY, host, "public_address", 80)
         if "registry" in entry["roles"]:
-            yield flow("DNS of the platform's domain", "any", EVERYBODY, host, "public_address", 53)
-        yield flow("administration over SSH", "admin", networks, host, "ansible_host", 22)
+            yield flow("DNS of the platform's domain", "any", EVERYBODY, host, "public_address", DNS)
+        yield flow("administration over SSH", "admin", networks, host, "ansible_host", entry["ssh_port"])
     for follower in followers:
         source = f"{hosts[follower]['private_address']}/32"
         yield flow("replication of the registry, over TLS", follower, [source], leader, "private_address", 6380)

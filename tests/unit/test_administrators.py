@@ -109,11 +109,17 @@ def test_what_is_wrong_on_all_hosts_is_said_once() -> None:
     assert len(administrators.administrator_problems(hostvars, hostvars)) == 1
 
 
-def lockouts(user: str, entries: list[Mapping[str, Any]], became: str | None = "sudo") -> list[str]:
-    hostvars = {"co1": {"administrators": entries}, "co2": {}}
-    survey = {"user": user, "became": became}
+def lockouts(user: str, entries: list[Mapping[str, Any]], became: str | None = "sudo", **variables: Any) -> list[str]:
+    hostvars = {"co1": {"administrators": entries, "ansible_port": 2222, **variables}, "co2": {}}
+    survey = {"user": user, "became": became, "listeners": [{"protocol": "tcp", "port": 2222}]}
     results: dict[str, dict[str, Any]] = {"co1": {"survey": survey}, "co2": {"unreachable": True}}
     return [problem["problem"] for problem in administrators.lockout_problems(results, hostvars)]
+
+
+@pytest.mark.parametrize("variables", [{"ansible_port": 2222}, {"ansible_port": 2201, "ssh_port": "2222"}])
+def test_the_port_that_stays_open_is_the_one_at_which_sshd_listens(variables: dict[str, Any]) -> None:
+    assert lockouts("root", [], **variables) == []
+    assert lockouts("root", [], **{**variables, "ssh_port": 22}) == ["is 22, where nothing listens there"]
 
 
 def test_who_logs_in_now_can_do_so_afterwards() -> None:

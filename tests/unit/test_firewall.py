@@ -10,6 +10,8 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
+from filter_plugins import firewall
+
 CHECKOUT = Path(__file__).parents[2]
 ROLE = CHECKOUT / "roles/firewall"
 TEMPLATE = ROLE / "templates/root/etc/pryv/firewall/rules.nft.j2"
@@ -73,3 +75,37 @@ def test_the_firewall_stands_before_any_package_that_opens_a_port() -> None:
     roles = [role["role"] for play in plays for role in play.get("roles", [])]
     assert roles.index("firewall") == 0
     assert "packages" in roles
+
+
+@pytest.mark.parametrize(
+    ("receiver", "egress", "right"),
+    [
+        ("", [], True),
+        ("https://192.0.2.7", None, True),
+        ("https://192.0.2.7", [{"network": "192.0.2.0/24", "port": 19532}], True),
+        ("https://192.0.2.7:443", [{"network": "192.0.2.7", "port": 443, "protocol": "tcp"}], True),
+        ("https://[2001:db8::7]:443", [{"network": "2001:db8::/64", "port": 443}], True),
+        ("logs.example.com", [{"network": "192.0.2.0/24", "port": 19532}], True),
+        ("https://192.0.2.7", [], False),
+        ("https://192.0.2.7", [{"network": "192.0.3.0/24", "port": 19532}], False),
+        ("https://192.0.2.7", [{"network": "192.0.2.0/24", "port": 443}], False),
+        ("https://192.0.2.7", [{"network": "192.0.2.0/24", "port": 19532, "protocol": "udp"}], False),
+        ("https://logs.example.com", [{"network": "192.0.2.0/24", "port": 443}], False),
+    ],
+)
+def test_the_journals_receiver_can_be_reached(receiver: str, egress: list[dict[str, Any]] | None, right: bool) -> None:
+    values = {"co1": {"hardening_journal_forward_to": receiver, "firewall_egress": egress}}
+    found = firewall.firewall_problems(values)
+    assert [problem["where"] for problem in found] == ([] if right else ["co1: firewall_egress"])
+    assert right or "hardening_journal_forward_to" in found[0]["problem"]
+
+
+def test_every_use_of_apt_waits_as_long_for_its_lock() -> None:
+    tasks = [
+        task["ansible.builtin.apt"]
+        for path in (CHECKOUT / "roles").glob("*/tasks/*.yml")
+        for task in yaml.safe_load(path.read_text()) or []
+        if "ansible.builtin.apt" in task
+    ]
+    assert len(tasks) > 3
+    assert {task.get("lock_timeout") for task in tasks} == {"{{ pryv_apt_lock_seconds }}"}

@@ -72,6 +72,8 @@ def test_hosts_have_roles_and_default_addresses() -> None:
         "private_address": "198.51.100.11",
         "ansible_host": "10.9.9.11",
         "privacy_zone": "ch",
+        "ssh_port": 22,
+        "leads_to": [],
     }
     assert hosts["reg2"]["private_address"] == "10.0.0.22"
     assert hosts["reg2"]["public_address"] == "198.51.100.22"
@@ -300,10 +302,87 @@ def test_hosts_behind_a_gateway_share_its_address_but_not_its_port() -> None:
         variables[host].update(
             public_address=variables[host]["ansible_host"], ansible_host="203.0.113.1", ansible_port=2201 + number
         )
-    topology.derive(groups, variables)
+    assert [problem.partition(":")[0] for problem in problems(groups, variables)] == ["co2", "co3"]
+    assert "ssh_port is not set: co2 and co3 are behind one gateway" in problems(groups, variables)[0]
+    for host in ("co2", "co3"):
+        variables[host]["ssh_port"] = 22
+    found = topology.derive(groups, variables)
+    assert {found["hosts"][host]["ssh_port"] for host in ("co2", "co3")} == {22}
     variables["co3"]["ansible_port"] = 2201
     assert problems(groups, variables) == [
         "co3: ansible_host is '203.0.113.1': an address of its own: co2 has this one"
+    ]
+
+
+@pytest.mark.parametrize("port", [2222, "2222"])
+def test_the_port_that_ansible_uses_is_the_one_that_is_open(port: object) -> None:
+    groups, variables = inventory()
+    variables["co1"]["ansible_port"] = port
+    found = topology.derive(groups, variables)
+    assert found["hosts"]["co1"]["ssh_port"] == 2222
+    assert list(flows(found, 2222)) == ["co1"]
+    assert "co1" not in flows(found, 22)
+
+
+@pytest.mark.parametrize("name", ["ansible_port", "ssh_port"])
+@pytest.mark.parametrize("port", [0, 65536, "ssh", True])
+def test_what_is_no_port_is_refused(name: str, port: object) -> None:
+    groups, variables = inventory()
+    variables["co1"][name] = port
+    assert problems(groups, variables) == [f"co1: {name} is {port!r}: a port, a number from 1 to 65535"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "-J reg1",
+        "-q -Jops@reg1:2222 -4",
+        "-o ProxyJump=ops@10.9.9.21",
+        "-oProxyJump=ssh://ops@reg1:2222",
+        "-o 'ProxyJump reg1'",
+        '-o ProxyCommand="ssh -W %h:%p -q -o UserKnownHostsFile=/dev/null ops@reg1"',
+        "-o 'proxycommand = ssh -q -i key -W [%h]:%p -p 2222 198.51.100.21'",
+    ],
+)
+def test_a_host_of_the_platform_that_others_are_reached_through_leads_there(arguments: str) -> None:
+    groups, variables = inventory()
+    variables["reg1"].update(ansible_host="10.9.9.21", ansible_port=2222, public_address="198.51.100.21")
+    variables["co1"]["ansible_ssh_common_args"] = arguments
+    found = topology.derive(groups, variables)
+    assert {host: entry["leads_to"] for host, entry in found["hosts"].items() if entry["leads_to"]} == {
+        "reg1": ["10.9.9.11:22"]
+    }
+    (flow,) = [flow for flow in found["flows"] if flow["source"] == "reg1"]
+    assert (flow["target"], flow["address"], flow["port"]) == ("co1", "10.9.9.11", 22)
+    assert set(flow["sources"]) == {"198.51.100.21/32", "10.0.0.21/32", "10.9.9.21/32"}
+
+
+def test_a_way_through_several_hosts_is_open_from_each_to_the_next() -> None:
+    groups, variables = inventory()
+    variables["co1"]["ansible_ssh_extra_args"] = "-J bastion.example.com,reg1,co2"
+    hosts = topology.derive(groups, variables)["hosts"]
+    assert (hosts["reg1"]["leads_to"], hosts["co2"]["leads_to"]) == (["198.51.100.12:22"], ["10.9.9.11:22"])
+
+
+def test_other_arguments_and_other_jump_hosts_lead_nowhere() -> None:
+    groups, variables = inventory()
+    for arguments in ("-o ControlPath=reg1 -o StrictHostKeyChecking=yes", "-J bastion.example.com", None):
+        variables["co1"]["ansible_ssh_common_args"] = arguments
+        found = topology.derive(groups, variables)
+        assert not any(entry["leads_to"] for entry in found["hosts"].values()), arguments
+
+
+def test_where_a_jump_host_of_ours_leads_is_an_address() -> None:
+    groups, variables = inventory()
+    variables["co1"].update(
+        ansible_ssh_common_args="-J reg1", ansible_host="co1.example.com", public_address="198.51.100.11"
+    )
+    assert problems(groups, variables) == [
+        "co1: ansible_host is 'co1.example.com': an IPv4 address, since reg1, which leads there, opens nothing else"
+    ]
+    variables["co1"]["ansible_ssh_common_args"] = "-o ProxyCommand='"
+    assert problems(groups, variables) == [
+        'co1: ansible_ssh_common_args is "-o ProxyCommand=\'": arguments as a shell reads them: No closing quotation'
     ]
 
 

@@ -1,0 +1,58 @@
+"""What an inventory's list of allowed outgoing connections leaves out that the platform itself was told to use."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+#: Where systemd-journal-upload sends to when its URL has no port.
+JOURNAL_PORT = 19532
+
+
+def _allows(entry: Mapping[str, Any], host: str, port: int) -> bool:
+    """Tell whether an entry of `firewall_egress` lets TCP to a host through; of a name, the port alone is known."""
+    if entry.get("protocol", "tcp") != "tcp" or entry.get("port") != port:
+        return False
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return True
+    return address in ipaddress.ip_network(str(entry.get("network")), strict=False)
+
+
+def firewall_problems(values: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Check that the journal's receiver can be reached.
+
+    Args:
+        values: By host, `firewall_egress` and `hardening_journal_forward_to`; see `inventory_values`.
+
+    Returns:
+        Mappings of severity, where, problem and remedy.
+    """
+    problems = []
+    for host, variables in values.items():
+        allowed, receiver = variables.get("firewall_egress"), str(variables.get("hardening_journal_forward_to") or "")
+        if allowed is None or not receiver:
+            continue
+        url = urlsplit(receiver if "//" in receiver else f"https://{receiver}")
+        name, port = url.hostname or "", url.port or JOURNAL_PORT
+        if not any(_allows(entry, name, port) for entry in allowed):
+            problems.append(
+                {
+                    "severity": "error",
+                    "where": f"{host}: firewall_egress",
+                    "problem": f"does not let the journal out to {name}, tcp/{port} (hardening_journal_forward_to)",
+                    "remedy": f"add {{network: <address of {name}>, port: {port}}}",
+                }
+            )
+    return problems
+
+
+class FilterModule:
+    """The filters of this file."""
+
+    def filters(self) -> Mapping[str, Callable[..., Any]]:
+        """Return them by name."""
+        return {"firewall_problems": firewall_problems}
