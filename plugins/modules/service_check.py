@@ -99,6 +99,10 @@ CREDENTIALS = re.compile(r"://[^\s/@]+@")
 QUERY = re.compile(r"\?[^\s\"']+")
 
 
+class DockerError(Exception):
+    """Docker does not answer; the message says why."""
+
+
 @dataclass(frozen=True)
 class Process:
     """A process of the host.
@@ -274,7 +278,7 @@ class Host:
     def _run(self, *command: str) -> str:
         code, output, error = self._module.run_command(["docker", *command])
         if code:
-            self._module.fail_json(msg=f"docker {' '.join(command[:2])} failed: {error.strip()}")
+            raise DockerError(f"docker {command[0]} failed: {error.strip()}")
         return str(output)
 
     def _services(self, path: Path) -> Iterator[Service]:
@@ -333,6 +337,50 @@ def nginx_problem(name: str, path: str, authority: str) -> str:
     return f"answers {status}" if status >= 400 else ""
 
 
+def wait(host: Host, given: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Look until all is well or the time is over.
+
+    Args:
+        host: The services.
+        given: Parameters of the module.
+
+    Returns:
+        What was looked at, with what is wrong with it.
+
+    Raises:
+        DockerError: Docker does not answer.
+    """
+    end = time.monotonic() + given["seconds"]
+    while True:
+        host.look()
+        nginx = nginx_problem(given["name"], given["path"], given["authority"]) if given["name"] else ""
+        if not (nginx or any(service.found for service in host.services)) or time.monotonic() > end:
+            break
+        time.sleep(POLL_SECONDS)
+    projects = dict.fromkeys(service.project for service in host.services)
+    well = {
+        project: [one.name for one in host.services if one.project == project and not one.found] for project in projects
+    }
+    checks = [
+        {"what": f"{project} runs {', '.join(names)}", "found": "", "remedy": ""}
+        for project, names in well.items()
+        if names
+    ]
+    checks += [
+        {
+            "what": f"service {service.name} of {service.project}",
+            "found": f"{service.found}; the end of its log:{host.log(service)}\n ",
+            "remedy": f"See docker logs {service.project}-{service.name}-1 there, and run site.yml",
+        }
+        for service in host.services
+        if service.found
+    ]
+    if given["name"]:
+        what = f"nginx as https://{given['name']}{given['path']}"
+        checks.append({"what": what, "found": nginx, "remedy": "See the log of the service behind it, and nginx's"})
+    return checks
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -347,25 +395,10 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = module.params
-    host = Host(module, given["folders"])
-    end = time.monotonic() + given["seconds"]
-    while True:
-        host.look()
-        nginx = nginx_problem(given["name"], given["path"], given["authority"]) if given["name"] else ""
-        if not (nginx or any(service.found for service in host.services)) or time.monotonic() > end:
-            break
-        time.sleep(POLL_SECONDS)
-    checks = [
-        {
-            "what": f"service {service.name} of {service.project}",
-            "found": service.found and f"{service.found}; the end of its log:{host.log(service)}\n ",
-            "remedy": f"See docker logs {service.project}-{service.name}-1 there, and run site.yml",
-        }
-        for service in host.services
-    ]
-    if given["name"]:
-        what = f"nginx as https://{given['name']}{given['path']}"
-        checks.append({"what": what, "found": nginx, "remedy": "See the log of the service behind it, and nginx's"})
+    try:
+        checks = wait(Host(module, given["folders"]), given)
+    except DockerError as error:
+        checks = [{"what": "Docker", "found": str(error), "remedy": "See systemctl status docker there"}]
     wrong = [f"{check['what']} {check['found']} {check['remedy']}." for check in checks if check["found"]]
     if wrong and not given["report_only"]:
         module.fail_json(msg=f"Not well after {given['seconds']} seconds:\n" + "\n".join(wrong))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import datetime
 import http.server
+import json
 import re
 import socket
 import ssl
 import struct
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from plugins.module_utils import platform_client, platform_user
+from plugins.module_utils.platform_client import RENEW, Check, CheckError, Client, Reply, frame
 from plugins.modules import platform_check as pc
 
 DOMAIN = "poc.pryv.test"
@@ -50,102 +53,239 @@ PARAMETERS = {
     "topology": TOPOLOGY,
     "core_admin_keys": {"co1": f"{KEY}-co1", "co2": f"{KEY}-co2"},
     "register_admin_key": KEY,
+    "cores": None,
     "invitation_token": None,
     "minimum_days": 14,
     "ports_closed": [6379],
 }
 
 
-class FakePlatform(pc.Client):
-    """A registry and its cores, in memory.
+class FakePlatform(Client):
+    """A registry and its cores, in memory, with the shapes of Pryv's documented API.
 
     Args:
-        offered: URL of the core that is offered to new users.
         breaks: Part of a method and path that answers with an error.
         status: The error.
+        body: What the error says.
+        lets_in: Whether any password is right.
+        forgets: Whether what was stored comes back as something else.
     """
 
-    def __init__(self, offered: str = f"https://co2.{DOMAIN}/", breaks: str = "", status: int = 500) -> None:
+    def __init__(
+        self, breaks: str = "", status: int = 500, body: str = "broken", lets_in: bool = False, forgets: bool = False
+    ) -> None:
         super().__init__(None, 1)
-        self.offered, self.breaks, self.status = offered, breaks, status
+        self.breaks, self.status, self.body = breaks, status, body
+        self.lets_in, self.forgets = lets_in, forgets
+        self.offered = f"https://co2.{DOMAIN}/"
         self.users: dict[str, dict[str, str]] = {}
         self.deleted_at: list[str] = []
+        self.asked: list[str] = []
+        self.origins: set[str | None] = set()
+        self.stored: dict[str, Any] = {}
+        self.knows_cores = True
 
     def request(
-        self, _address: str, name: str, method: str, path: str, body: object = None, key: str | None = None
-    ) -> pc.Reply:
-        def reply(status: int, content: str = "{}") -> pc.Reply:
-            return pc.Reply(status, {}, content)
-
+        self,
+        _address: str,
+        name: str,
+        method: str,
+        path: str,
+        body: object = None,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        self.asked.append(f"{method} {path}")
         if self.breaks and self.breaks in f"{method} {path}":
-            return reply(self.status, "broken")
-        user = path.rpartition("/")[2]
+            return Reply(self.status, {}, self.body.encode())
+        answer: dict[str, Any]
         if name == f"reg.{DOMAIN}":
-            if path == "/hostings":
-                offer = f'{{"ch": {{"availableCore": "{self.offered}"}}}}'
-                return reply(200, f'{{"regions": {{"r": {{"zones": {{"z": {{"hostings": {offer}}}}}}}}}}}')
-            if path.startswith("/admin/users/"):
-                known = self.users.get(user)
-                return reply(200, str(known).replace("'", '"')) if known else reply(404)
-            if path.endswith("/server"):
-                return reply(200, f'{{"server": "{self.users[path.split("/")[1]]["server"]}"}}')
-            return reply(200, '{"reserved": false}')
-        if (method, path) == ("POST", "/users"):
-            assert isinstance(body, dict)
-            self.users[body["username"]] = {"email": body["email"], "server": name}
-            return reply(201, f'{{"apiEndpoint": "https://token@{body["username"]}.{DOMAIN}/"}}')
-        if method == "DELETE":
+            status, answer = self._answer_registry(path, key)
+        elif method == "DELETE":
             assert key == f"{KEY}-{name.partition('.')[0]}"
             self.deleted_at.append(name)
-            return reply(200 if self.users.pop(user, None) else 404)
-        return reply(404)
+            status, answer = 200 if self.users.pop(path.rpartition("/")[2], None) else 404, {}
+        elif (method, path) == ("POST", "/users"):
+            assert isinstance(body, dict)
+            self.users[body["username"]] = {"email": body["email"], "server": name, "password": body["password"]}
+            status, answer = 201, {"apiEndpoint": f"https://token@{body['username']}.{DOMAIN}/"}
+        elif path == "/auth/login":
+            assert isinstance(body, dict)
+            self.origins.add((headers or {}).get("Origin"))
+            right = body["password"] == self.users[body["username"]]["password"] or self.lets_in
+            status, answer = (200, {"token": "session"}) if right else (401, {"error": "", "meta": ""})
+        else:
+            return self._answer_user(method, path, body)
+        return Reply(status, {}, json.dumps(answer).encode())
+
+    def _answer_registry(self, path: str, key: str | None) -> tuple[int, dict[str, Any]]:
+        if path == "/hostings":
+            offer = {"ch": {"availableCore": self.offered}}
+            return 200, {"regions": {"r": {"zones": {"z": {"hostings": offer}}}}}
+        if path.startswith("/admin/users/"):
+            assert key == KEY
+            known = self.users.get(path.rpartition("/")[2])
+            return (200, dict(known)) if known else (404, {})
+        if path.endswith("/server"):
+            return 200, {"server": self.users[path.split("/")[1]]["server"]}
+        return 200, {"reserved": False}
+
+    def _answer_user(self, method: str, path: str, body: object) -> Reply:
+        plain = path.partition("?")[0]
+        if "\\" in path:  # nginx
+            return Reply(400, {}, b"<html>")
+        if plain.startswith("/previews/"):
+            return Reply(200, {"content-type": "text/plain" if self.forgets else "image/jpeg"}, b"picture")
+        if plain.endswith("/check.png"):
+            return Reply(200, {}, b"" if self.forgets else self.stored["file"])
+        answer: dict[str, Any] = {"meta": {}}
+        status = 201 if method == "POST" and plain in ("/events", "/streams") else 200
+        if plain.endswith("/series"):
+            if isinstance(body, dict):
+                self.stored["points"] = body["points"]
+            answer["points"] = [] if self.forgets else self.stored["points"]
+        elif method == "POST" and plain == "/events":
+            if isinstance(body, bytes):
+                self.stored["file"] = body.partition(b"image/png\r\n\r\n")[2].rpartition(b"\r\n--")[0]
+                answer["event"] = {"id": "e1", "attachments": [{"id": "f1"}]}
+            else:
+                assert isinstance(body, dict)
+                self.stored["event"] = {"id": "e1", **body}
+                answer["event"] = self.stored["event"]
+        elif plain == "/events/e1":
+            answer["event"] = {} if self.forgets else self.stored["event"]
+        elif plain == "/access-info":
+            (user,) = self.users
+            answer["user"] = {"username": "someone" if self.forgets else user}
+        return Reply(status, {}, json.dumps(answer).encode())
 
     def addresses(self, _server: str, name: str) -> tuple[list[str], list[str]]:
-        user = self.users.get(name.removesuffix(f".{DOMAIN}"))
+        label = name.removesuffix(f".{DOMAIN}")
+        if label in TOPOLOGY["hosts"]:
+            return [], [TOPOLOGY["hosts"][label]["public_address"]] if self.knows_cores else []
+        user = self.users.get(label)
         return ([user["server"]], ["192.0.2.12"]) if user else ([], [])
 
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pc, "REPLICATION_SECONDS", 0)
+    monkeypatch.setattr(platform_client, "REPLICATION_SECONDS", 0)
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
 
 
-def verdicts(client: FakePlatform) -> dict[str, str]:
-    platform = pc.Platform(PARAMETERS, client)
-    platform._user("ch")
-    return {check.what: check.found for check in platform.checks}
+def verdicts(client: FakePlatform, **settings: Any) -> dict[str, str]:
+    """What is found wrong on core `co2`.
+
+    Args:
+        client: The platform.
+        settings: What its inventory says of the core.
+    """
+    platform = pc.Platform({**PARAMETERS, "cores": {"co2": settings}}, client)
+    platform._user("co2")
+    return {check.what: check.found for check in platform.record.checks}
 
 
-def test_user_is_found_everywhere_and_removed_though_its_core_fails() -> None:
-    client = FakePlatform()  # its cores know no API but registration
-    found = verdicts(client)
+def wrong(client: FakePlatform, **settings: Any) -> dict[str, str]:
+    return {what: found for what, found in verdicts(client, **settings).items() if found and what != SOCKET}
+
+
+SOCKET = "a socket"  # the fake one has none
+
+
+@pytest.mark.parametrize("mode", ["disabled", "single"])
+def test_all_is_well_with_a_core_and_the_user_is_removed(mode: str) -> None:
+    client = FakePlatform()
+    assert wrong(client, core_mfa_mode=mode) == {}
+    assert client.users == {}
+    assert client.deleted_at == [f"co2.{DOMAIN}"]
+    assert client.origins == {f"https://verify.{DOMAIN}"}
+    # Each of these is a connection that a host and clients beside it have to carry.
+    assert len(client.asked) <= 24
+
+
+@pytest.mark.parametrize(
+    ("breaks", "what"),
+    [
+        ("POST /auth/login", "the user logs in"),
+        ("GET /access-info", "the user is known by the token"),
+        ("POST /streams", "a stream and an event"),
+        ("GET /events/e1", "a stream and an event"),
+        ("/check.png", "an attachment and its preview"),
+        ("GET /previews/", "an attachment and its preview"),
+        ("POST /events/e1/series", "a series"),
+        ("POST /mfa/", "the second factor can be turned off"),
+    ],
+)
+def test_what_is_broken_is_named_and_the_user_removed(breaks: str, what: str) -> None:
+    client = FakePlatform(breaks, 502)
+    assert "answered 502, not 20" in wrong(client, core_mfa_mode="single")[what]
+    assert client.users == {}
+
+
+def test_what_comes_back_as_something_else_is_named() -> None:
+    assert wrong(FakePlatform(forgets=True)).keys() == {
+        "the user is known by the token",
+        "a stream and an event",
+        "an attachment and its preview",
+        "a series",
+    }
+
+
+def test_a_wrong_password_that_is_right_is_named() -> None:
+    assert wrong(FakePlatform(lets_in=True))["a wrong password is refused"].startswith("a wrong login answered 200")
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        ([], ("platform-check", f"https://verify.{DOMAIN}")),
+        (["*@*"], ("platform-check", "verify")),
+        (["diary@https://diary.example.com", "*@*"], ("diary", "https://diary.example.com")),
+        (["diary"], None),
+    ],
+)
+def test_an_app_that_the_core_trusts(entries: list[str], expected: tuple[str, str] | None) -> None:
+    if expected is None:
+        with pytest.raises(CheckError, match="nobody can log in"):
+            platform_user.trusted_app(entries, DOMAIN)
+    else:
+        assert platform_user.trusted_app(entries, DOMAIN) == expected
+
+
+def test_user_is_found_everywhere_though_its_core_fails() -> None:
+    found = verdicts(FakePlatform("/access-info"))
     assert [found[f"{host} finds the user by {way}"] for host in ("reg1", "reg2") for way in ("DNS", "HTTPS")] == [
         ""
     ] * 4
-    assert "answered 404" in found["the user's core co2 knows the user"]
-    assert found["the user is removed again"] == ""
-    assert client.users == {}
-    assert client.deleted_at == [f"co2.{DOMAIN}"]
 
 
-def test_core_of_another_zone_is_not_accepted() -> None:
-    found = verdicts(FakePlatform(offered=f"https://co9.{DOMAIN}/"))
-    assert "no core that takes users of the zone" in found["a hosting offers a core of the zone"]
+def test_core_of_another_zone_is_not_offered() -> None:
+    client = FakePlatform()
+    client.offered = f"https://co9.{DOMAIN}/"
+    platform = pc.Platform(PARAMETERS, client)
+    platform._zone("ch")
+    assert "no core that takes users of the zone" in platform.record.checks[0].found
+
+
+def test_nobody_is_registered_on_a_core_that_the_registry_does_not_know() -> None:
+    client = FakePlatform()
+    client.knows_cores = False
+    assert "does not know the core yet" in wrong(client)["a user is registered"]
+    assert "POST /users" not in client.asked
 
 
 def test_user_of_a_killed_run_is_removed_first() -> None:
     client = FakePlatform()
-    name, email = pc.identity("ch", DOMAIN, KEY)
-    client.users[name] = {"email": email, "server": f"co1.{DOMAIN}"}
+    name, email = platform_user.identity("co2", DOMAIN, KEY)
+    client.users[name] = {"email": email, "server": f"co2.{DOMAIN}"}
     assert verdicts(client)["no user of an earlier run is left"] == ""
-    assert client.deleted_at == [f"co1.{DOMAIN}", f"co2.{DOMAIN}"]
+    assert client.deleted_at == [f"co2.{DOMAIN}"] * 2
 
 
 def test_a_person_with_that_name_is_left_alone() -> None:
     client = FakePlatform()
-    name, _ = pc.identity("ch", DOMAIN, KEY)
-    client.users[name] = {"email": "someone@example.org", "server": f"co1.{DOMAIN}"}
+    name, _ = platform_user.identity("co2", DOMAIN, KEY)
+    client.users[name] = {"email": "someone@example.org", "server": f"co2.{DOMAIN}"}
     found = verdicts(client)
     assert "left alone" in found["no user of an earlier run is left"]
     assert len(found) == 1
@@ -153,18 +293,33 @@ def test_a_person_with_that_name_is_left_alone() -> None:
 
 
 def test_failed_registration_is_cleaned_up_where_it_was_tried() -> None:
-    client = FakePlatform(breaks="hostings")
+    client = FakePlatform("POST /users")
     found = verdicts(client)
-    assert "answered 500" in found["a hosting offers a core of the zone"]
+    assert "answered 500" in found["a user is registered"]
     assert found["the user is removed again"] == ""
+    assert client.deleted_at == [f"co2.{DOMAIN}"]
 
 
-@pytest.mark.parametrize("zone", ["ch", "EU West_1", "x" * 80, "-"])
-def test_throw_away_user_has_a_valid_name_that_nobody_can_guess(zone: str) -> None:
-    name, email = pc.identity(zone, DOMAIN, KEY)
-    assert re.fullmatch(r"zz-verify-[0-9a-f]{12}(-[a-z0-9-]*[a-z0-9])?", name)
-    assert len(name) <= 60
-    assert (name, email) == pc.identity(zone, DOMAIN, KEY) != pc.identity(zone, DOMAIN, "another key")
+def test_throw_away_user_has_a_valid_name_that_nobody_can_guess() -> None:
+    name, email = platform_user.identity("co2", DOMAIN, KEY)
+    assert re.fullmatch(r"zz-verify-[0-9a-f]{12}-co2", name)
+    assert (name, email) == platform_user.identity("co2", DOMAIN, KEY) != platform_user.identity("co2", DOMAIN, "k2")
+    assert name != platform_user.identity("co1", DOMAIN, KEY)[0]
+
+
+def test_picture_is_one() -> None:
+    assert platform_user.picture().startswith(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+
+
+def test_what_hosts_say_of_their_services_is_part_of_the_report() -> None:
+    one = {"what": "service mfa of pryv-core", "found": "ends again and again", "remedy": "See its log"}
+    found = pc.services_of(
+        {"co1": {"checks": [one]}, "co2": {"unreachable": True, "msg": "no route"}, "mon1": {"skipped": True}}
+    )
+    assert [str(check) for check in found] == [
+        "FAILED  co1: service mfa of pryv-core: ends again and again. See its log",
+        "FAILED  co2: services: it cannot be asked: no route. See if it can be reached by SSH",
+    ]
 
 
 def test_certificate_must_hold_domain_and_wildcard() -> None:
@@ -173,7 +328,7 @@ def test_certificate_must_hold_domain_and_wildcard() -> None:
 
 
 def test_frame_is_masked_text() -> None:
-    data = pc.frame("2probe")
+    data = frame("2probe")
     assert data[:2] == bytes([0x81, 0x86])
     assert bytes(byte ^ data[2 + at % 4] for at, byte in enumerate(data[6:])) == b"2probe"
 
@@ -184,12 +339,12 @@ def test_aliases_are_followed_at_the_same_server(monkeypatch: pytest.MonkeyPatch
         f"co1.{DOMAIN}": f"co1.{DOMAIN}. 3600 IN A 192.0.2.11",
     }
 
-    def ask(_self: pc.Client, server: str, name: str, _kind: str) -> dns.message.Message:
+    def ask(_self: Client, server: str, name: str, _kind: str) -> dns.message.Message:
         assert server == "192.0.2.21"
         return dns.message.from_text(f"id 1\nopcode QUERY\nrcode NOERROR\nflags QR AA\n;ANSWER\n{texts[name]}\n")
 
-    monkeypatch.setattr(pc.Client, "ask", ask)
-    assert pc.Client(None, 1).addresses("192.0.2.21", f"alice.{DOMAIN}") == ([f"co1.{DOMAIN}"], ["192.0.2.11"])
+    monkeypatch.setattr(Client, "ask", ask)
+    assert Client(None, 1).addresses("192.0.2.21", f"alice.{DOMAIN}") == ([f"co1.{DOMAIN}"], ["192.0.2.11"])
 
 
 @contextlib.contextmanager
@@ -217,8 +372,8 @@ def test_old_tls_is_refused_by_an_alert_or_silence(
     monkeypatch: pytest.MonkeyPatch, answer: bytes, refused: bool
 ) -> None:
     with listening(answer) as (port, received):
-        monkeypatch.setattr(pc, "HTTPS", port)
-        assert pc.Client(None, 5).refuses_old_tls("127.0.0.1", f"reg.{DOMAIN}") is refused
+        monkeypatch.setattr(platform_client, "HTTPS", port)
+        assert Client(None, 5).refuses_old_tls("127.0.0.1", f"reg.{DOMAIN}") is refused
     assert struct.unpack("!H", received[0][9:11]) == (0x0302,)  # TLS 1.1
     assert f"reg.{DOMAIN}".encode() in received[0]
 
@@ -243,8 +398,8 @@ def test_greeting_of_an_old_client_is_one_that_a_library_takes(tmp_path: Path, m
                 context.wrap_socket(connection, server_side=True)
 
         threading.Thread(target=serve, daemon=True).start()
-        monkeypatch.setattr(pc, "HTTPS", server.getsockname()[1])
-        assert not pc.Client(None, 5).refuses_old_tls("127.0.0.1", "test")
+        monkeypatch.setattr(platform_client, "HTTPS", server.getsockname()[1])
+        assert not Client(None, 5).refuses_old_tls("127.0.0.1", "test")
 
 
 def platform_at(address: str, **parameters: Any) -> pc.Platform:
@@ -256,11 +411,11 @@ def platform_at(address: str, **parameters: Any) -> pc.Platform:
     """
     hosts = {name: {**host, "public_address": address} for name, host in TOPOLOGY["hosts"].items()}
     given = {**PARAMETERS, "topology": {**TOPOLOGY, "hosts": hosts}, **parameters}
-    return pc.Platform(given, pc.Client(parameters.get("ca"), 5))
+    return pc.Platform(given, Client(parameters.get("ca"), 5))
 
 
 def failures(platform: pc.Platform) -> dict[str, str]:
-    return {check.what: check.found for check in platform.checks if check.found}
+    return {check.what: check.found for check in platform.record.checks if check.found}
 
 
 def test_port_that_is_open_is_told_from_one_that_is_closed() -> None:
@@ -269,11 +424,11 @@ def test_port_that_is_open_is_told_from_one_that_is_closed() -> None:
         other.close()
         platform = platform_at("127.0.0.1", ports_closed=[closed, opened])
         platform._ports("co1")
-        assert [check.found for check in platform.checks] == [f"{opened} open"]
+        assert [check.found for check in platform.record.checks] == [f"{opened} open"]
         server.close()
-        platform.checks.clear()
+        platform.record.checks.clear()
         platform._ports("co1")
-        assert [check.found for check in platform.checks] == [""]
+        assert [check.found for check in platform.record.checks] == [""]
 
 
 class NameServer(threading.Thread):
@@ -329,7 +484,7 @@ def test_name_server_that_is_down_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("dns.query.udp", nobody)
     platform = platform_at("127.0.0.1")
     platform._dns("reg1")
-    assert len(failures(platform)) == len(platform.checks)
+    assert len(failures(platform)) == len(platform.record.checks)
     assert all("no answer from 127.0.0.1:53/udp" in found for found in failures(platform).values())
 
 
@@ -448,16 +603,16 @@ def test_what_is_wrong_with_a_host_is_told(
 ) -> None:
     whole, trusted = certificate(tmp_path, days, names)
     with https(whole, headers, any_name) as port:
-        monkeypatch.setattr(pc, "HTTPS", port)
-        monkeypatch.setattr(pc.Client, "is_open", lambda *_: False)  # port 80
+        monkeypatch.setattr(platform_client, "HTTPS", port)
+        monkeypatch.setattr(Client, "is_open", lambda *_: False)  # port 80
         platform = platform_at("127.0.0.1", ca=trusted.read_text())
         platform._https("co1")
     found = failures(platform)
     if any("certificate " in text for text in expected.values()):
         # Without a certificate that can be trusted there is no answer either.
         assert "no answer" in found.pop("HTTP headers", "no answer")
-        remedies = {check.remedy for check in platform.checks if "certificate " in check.found}
-        assert remedies <= {pc.RENEW}, remedies
+        remedies = {check.remedy for check in platform.record.checks if "certificate " in check.found}
+        assert remedies <= {RENEW}, remedies
     assert found.keys() == expected.keys(), found
     for what, text in expected.items():
         assert text in found[what]
@@ -500,7 +655,7 @@ def test_closed_port_80(monkeypatch: pytest.MonkeyPatch, redirects: bool, expect
 
 def test_host_that_is_down_is_told_in_every_check(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setattr(pc, "HTTPS", server.getsockname()[1])
+        monkeypatch.setattr(platform_client, "HTTPS", server.getsockname()[1])
     platform = platform_at("127.0.0.1")
     platform._https("co1")
     for what in (f"certificate for co1.{DOMAIN}", "TLS 1.2", "TLS 1.3", "TLS 1.1 is refused", "HTTP headers"):
@@ -508,11 +663,11 @@ def test_host_that_is_down_is_told_in_every_check(monkeypatch: pytest.MonkeyPatc
 
 
 def test_core_whose_container_is_stopped_is_told() -> None:
-    found = verdicts(FakePlatform(breaks="POST /users", status=502))
-    assert "registration answered 502" in found["a user is registered on co2"]
+    found = verdicts(FakePlatform("POST /users", 502))
+    assert "registration answered 502" in found["a user is registered"]
 
 
 def test_report_names_place_finding_and_remedy() -> None:
-    line = str(pc.Check("co1", "TLS 1.2", "no connection", "Run site.yml --tags nginx"))
+    line = str(Check("co1", "TLS 1.2", "no connection", "Run site.yml --tags nginx"))
     assert line == "FAILED  co1: TLS 1.2: no connection. Run site.yml --tags nginx"
-    assert str(pc.Check("co1", "TLS 1.2", "", "")) == "ok      co1: TLS 1.2"
+    assert str(Check("co1", "TLS 1.2", "", "")) == "ok      co1: TLS 1.2"

@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from plugins.modules.platform_check import CheckError, Client
+from plugins.module_utils.platform_client import CheckError, Client
 from tests.fleet import fleet
 
 DOMAIN = "changes.pryv.test"
