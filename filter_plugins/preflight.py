@@ -145,6 +145,26 @@ def _value_problem(name: str, option: Mapping[str, Any], value: object) -> str |
     return "; ".join(result.error_messages) or None
 
 
+# Ansible takes a text for these, and templates then find "false" true.
+NO_TEXTS = {"bool": "true or false", "int": "a number", "float": "a number"}
+
+
+def _text_problem(option: Mapping[str, Any], value: object) -> str | None:
+    """Return what is a text, in a value or within it, where a role takes a number, true or false."""
+    kind = option.get("type", "str")
+    if kind in NO_TEXTS and isinstance(value, str):
+        return (
+            f"{value!r} is a text; right is {NO_TEXTS[kind]}: no quotes in YAML, as Python writes it (True, 5) in INI"
+        )
+    items: Iterable[tuple[Mapping[str, Any], object]] = ()
+    if isinstance(value, list | tuple):
+        inner = {"type": option.get("elements", "str"), "options": option.get("options", {})}
+        items = ((inner, item) for item in value)
+    elif isinstance(value, Mapping):
+        items = ((inner, value.get(key)) for key, inner in option.get("options", {}).items())
+    return next((found for inner, item in items if (found := _text_problem(inner, item))), None)
+
+
 def variable_problems(
     hostvars: Any, hosts: Sequence[str], specifications: Iterable[Mapping[str, Any]], others: Iterable[str]
 ) -> list[Problem]:
@@ -173,7 +193,8 @@ def variable_problems(
                 if _is_secret(options[name]):
                     continue
                 try:
-                    wrong = _value_problem(name, options[name], templated[name])
+                    given = templated[name]
+                    wrong = _value_problem(name, options[name], given) or _text_problem(options[name], given)
                 except (AnsibleError, UndefinedError):
                     continue  # a template of something that only a run knows
                 if wrong:
@@ -282,6 +303,83 @@ def as_warnings(problems: Iterable[Problem], places: Iterable[str]) -> list[Prob
         else dict(problem)
         for problem in problems
     ]
+
+
+# What is asked of a platform for people's data, and by which name an operator who knows why does without.
+AUDITED = (
+    *(f"events.{name}" for name in ("get", "getOne", "create", "update", "delete", "getAttachment")),
+    *(f"accesses.{name}" for name in ("create", "update", "delete")),
+    "auth.login",
+)
+WAIVERS = ("audit_trail", "journal_forwarding", "tpm2")
+LESS = {"error": "warning", "warning": "note"}
+
+
+def _production_problems(host: str, variables: Mapping[str, Any]) -> Iterable[tuple[str, Problem]]:
+    """Yield what a host of a production platform lacks, each with the name by which it can be waived."""
+    methods = variables.get("core_audit_methods", ["all"])
+    if isinstance(methods, Sequence) and not isinstance(methods, str) and "all" not in methods:
+        missing = [name for name in AUDITED if name not in methods and f"{name.partition('.')[0]}.all" not in methods]
+        if missing:
+            yield (
+                "audit_trail",
+                _problem(
+                    "error",
+                    f"{host}: core_audit_methods",
+                    f"leaves out {', '.join(missing)}: who has read or changed people's data, or may, cannot be told",
+                    "add them, or set it to [all]",
+                ),
+            )
+    if not variables.get("hardening_journal_forward_to"):
+        yield (
+            "journal_forwarding",
+            _problem(
+                "error",
+                f"{host}: hardening_journal_forward_to",
+                "is not set: who becomes root there can change what the host recorded, the audit trail included",
+                "give the URL of a systemd-journal-remote on a machine of others",
+            ),
+        )
+    if variables.get("data_disk_device") and variables.get("data_disk_unlock", "tpm2") == "tpm2":
+        yield (
+            "tpm2",
+            _problem(
+                "warning",
+                f"{host}: data_disk_unlock",
+                "is tpm2: who steals the whole host and changes its system disk has the data disk opened too",
+                "where a host may be stolen, take tang or operator (docs/operations/data-disk.md)",
+            ),
+        )
+
+
+def production_problems(
+    values: Mapping[str, Mapping[str, Any]], environment: object, waivers: object = None
+) -> list[Problem]:
+    """Check what a platform for people's data needs beyond what any platform does.
+
+    Args:
+        values: By host, `core_audit_methods`, `hardening_journal_forward_to`, `data_disk_device` and
+            `data_disk_unlock`, as far as the inventory sets them; see `inventory_values`.
+        environment: `pryv_environment`; nothing is asked of other platforms than those for production.
+        waivers: Why the platform does without, by the names of `WAIVERS`. It is said in every report.
+    """
+    if environment != "production":
+        return []
+    reasons = waivers if isinstance(waivers, Mapping) else {}
+    problems = []
+    for host, variables in values.items():
+        for name, problem in _production_problems(host, variables):
+            reason = reasons.get(name)
+            if isinstance(reason, str) and reason.strip():
+                less = {
+                    "severity": LESS[problem["severity"]],
+                    "problem": f"{problem['problem']}; waived: {reason.strip()}",
+                }
+                problems.append({**problem, **less})
+            else:
+                remedy = f"{problem['remedy']}; or say why not: `preflight_waivers: {{{name}: REASON}}`"
+                problems.append({**problem, "remedy": remedy})
+    return problems
 
 
 def _first(description: object) -> object:
@@ -576,6 +674,7 @@ class FilterModule:
             "inventory_values": inventory_values,
             "missing_files": missing_files,
             "preflight_report": preflight_report,
+            "production_problems": production_problems,
             "secret_problems": secret_problems,
             "survey_problems": survey_problems,
             "variable_problems": variable_problems,

@@ -68,6 +68,7 @@ HOST_VARIABLES = (
     "privacy_zone",
     "accepts_users",
     "registry_role",
+    "pryv_zone_groups",
 )
 
 # Names under the domain that belong to the platform itself; `dns1`, `dns2`, … come on top.
@@ -198,6 +199,13 @@ def _jumps(arguments: str) -> list[str]:
             found += [part for word in shlex.split(value) for part in word.split(",")]
     # As [ssh://][user@]host[:port], the host perhaps in brackets.
     return [re.sub(r"^(ssh://)?(.*@)?\[?([^\]@]*?)\]?(:\d+)?$", r"\3", jump.strip()) for jump in found]
+
+
+def _as_text(value: object) -> str:
+    """Return how to write what is a text and should be true or false, as the end of a sentence."""
+    if not isinstance(value, str):
+        return ""
+    return "; this is a text: no quotes in YAML, True or False with a capital letter in an INI inventory"
 
 
 class _Reader:
@@ -364,7 +372,12 @@ class _Reader:
             self.core_name(host)
             accepts = self.get(host, "accepts_users")
             if accepts is not None and not isinstance(accepts, bool):
-                self.problem(f"{host}: accepts_users", accepts, "true, or false to drain the core")
+                self.problem(f"{host}: accepts_users", accepts, f"true, or false to drain the core{_as_text(accepts)}")
+            if isinstance(groups := self.variables[host].get("pryv_zone_groups"), Mapping):
+                named = " and ".join(f"{group} ({zone})" for group, zone in groups.items())
+                self.problem(
+                    f"{host}: privacy_zone", zone, f"one: the host is in the groups {named}; leave it in one of them"
+                )
             if isinstance(zone, str) and _LABEL.fullmatch(zone):
                 entry["privacy_zone"] = str(zone)
             elif not self.waits(host, "privacy_zone"):
@@ -516,7 +529,7 @@ def derive(groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mapping[
     networks = reader.admin_networks(platform["pryv_admin_networks"])
     redirect = platform["pryv_http_redirect"]
     if redirect is not None and not isinstance(redirect, bool):
-        reader.problem("pryv_http_redirect", redirect, "true or false")
+        reader.problem("pryv_http_redirect", redirect, f"true or false{_as_text(redirect)}")
 
     hosts = {host: reader.host(host, [role for role in ROLES if host in role_members[role]]) for host in names}
     reader.addresses_are_unique(hosts)

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleParserError
+from ansible.inventory.group import Group
+from ansible.inventory.host import Host
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import is_encrypted
 from ansible.plugins.vars.host_group_vars import VarsModule as HostGroupVars
@@ -25,6 +27,7 @@ description:
   - Does what P(ansible.builtin.host_group_vars#vars) does. When the run has no vault password at all, files that are
     encrypted as a whole are left out with a warning, instead of ending the run; C(pryv_locked_vaults) has their paths.
   - With a vault password nothing differs, a wrong one included. A file that is no YAML is named with the line.
+  - A host that is in several groups which set C(privacy_zone), and differently, has them in C(pryv_zone_groups).
 options:
   stage:
     ini:
@@ -35,6 +38,8 @@ options:
 extends_documentation_fragment:
   - vars_plugin_staging
 """
+
+ZONE = "privacy_zone"
 
 
 class VarsModule(HostGroupVars):  # type: ignore[misc]  # Ansible ships no types
@@ -56,6 +61,23 @@ class VarsModule(HostGroupVars):  # type: ignore[misc]  # Ansible ships no types
         if locked:
             result = {**result, "pryv_locked_vaults": [str(found) for found in locked]}
         return result
+
+    def get_vars(self, loader: DataLoader, path: str, entities: Any, cache: bool = True) -> dict[str, Any]:
+        """Read the variables of hosts and groups; a core's also have which groups set its zone, when those disagree."""
+        result: dict[str, Any] = super().get_vars(loader, path, entities, cache)
+        for host in entities if isinstance(entities, list) else [entities]:
+            if isinstance(host, Host) and ZONE not in host.vars and ZONE not in result:
+                zones = {group: self._zone(group, loader, path) for group in host.get_groups()}
+                # A group's own value goes before that of a group above it; between others, none does.
+                above = {other for group in zones if zones[group] for other in group.get_ancestors()}
+                own = {group.name: zone for group, zone in zones.items() if zone and group not in above}
+                if len(set(own.values())) > 1:
+                    result = {**result, "pryv_zone_groups": own}
+        return result
+
+    def _zone(self, group: Group, loader: DataLoader, path: str) -> str | None:
+        zone = super().get_vars(loader, path, group).get(ZONE, group.vars.get(ZONE))
+        return None if zone is None else str(zone)
 
     def _is_vault(self, found: str) -> bool:
         with Path(found).open("rb") as file:

@@ -14,7 +14,6 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-LOOKS = ("plan", "preflight", "verify", "audit")
 
 
 @pytest.fixture
@@ -55,7 +54,7 @@ def the_report(screen: str) -> str:
     return str(report)
 
 
-@pytest.mark.parametrize("playbook", LOOKS)
+@pytest.mark.parametrize("playbook", ["plan", "preflight", "verify", "audit"])
 def test_a_fresh_copy_gives_one_report(playbook: str, inventory: Path) -> None:
     screen = play(f"playbooks/{playbook}.yml", inventory)
     report = the_report(screen)
@@ -64,19 +63,47 @@ def test_a_fresh_copy_gives_one_report(playbook: str, inventory: Path) -> None:
     assert "CHANGE_ME" in report
 
 
-@pytest.mark.parametrize("playbook", LOOKS)
+@pytest.mark.parametrize("playbook", ["plan", "preflight"])
 def test_a_number_that_yaml_reads_otherwise_is_in_the_report(playbook: str, inventory: Path) -> None:
     edit(inventory, "users: CHANGE_ME", "users: 025000")
     report = the_report(play(f"playbooks/{playbook}.yml", inventory))
     assert re.search(r"capacity\.yml, line 11: privacy_zones\.ch\.users: 025000 is read as 10752 \(octal\)", report)
 
 
-@pytest.mark.parametrize("playbook", LOOKS)
+@pytest.mark.parametrize("playbook", ["plan", "verify"])
 def test_a_file_that_is_no_yaml_is_told_with_its_line(playbook: str, inventory: Path) -> None:
     edit(inventory, "  ch:\n", "  ch: [\n")
     screen = play(f"playbooks/{playbook}.yml", inventory, status=4)
     (error,) = re.findall(r"^\[ERROR\]: .*", screen, re.MULTILINE)
     assert re.search(r"acme/group_vars/all/capacity\.yml, line 1\d, column \d+: YAML parsing failed", error)
+
+
+ZONES = """
+zone_de:
+  vars:
+    privacy_zone: de
+  hosts:
+    co1:
+"""
+
+
+def test_a_core_in_two_zones_is_refused_with_its_groups(inventory: Path) -> None:
+    edit(inventory, "    zone_ch:\n", "    zone_ch:\n    zone_de:\n", "hosts.yml")
+    hosts = inventory / "hosts.yml"
+    hosts.write_text(hosts.read_text().replace("CHANGE_ME", "192.0.2.1") + ZONES)
+    report = the_report(play("playbooks/preflight.yml", inventory))
+    assert "co1: privacy_zone: is 'de'\n" in report
+    assert "the host is in the groups zone_ch (ch) and zone_de (de); leave it in one of them" in report
+    # A value of its own, or of a group below, is no contradiction.
+    hosts.write_text(hosts.read_text().replace("    co1:\n", "    co1:\n      privacy_zone: ch\n"))
+    assert "co1: privacy_zone" not in the_report(play("playbooks/preflight.yml", inventory))
+
+
+def test_what_an_ini_inventory_has_as_a_text_is_told_as_one(tmp_path: Path) -> None:
+    (tmp_path / "hosts.ini").write_text("[core]\nco1 ansible_host=192.0.2.1 privacy_zone=ch accepts_users=false\n")
+    report = the_report(play("playbooks/verify.yml", tmp_path / "hosts.ini"))
+    assert "co1: accepts_users: is 'false'\n" in report
+    assert "True or False with a capital letter in an INI inventory" in report
 
 
 def test_secrets_say_that_they_need_a_password(inventory: Path) -> None:

@@ -126,7 +126,7 @@ def variables(**given: Any) -> list[str]:
 
 
 def test_documented_and_foreign_variables_pass() -> None:
-    assert variables(nginx_log_days="30", disk_unlock="tang", own_thing=1, ansible_user="x", privacy_zones={}) == []
+    assert variables(nginx_log_days=30, disk_unlock="tang", own_thing=1, ansible_user="x", privacy_zones={}) == []
 
 
 def test_a_value_that_its_role_would_refuse() -> None:
@@ -137,6 +137,34 @@ def test_a_value_that_its_role_would_refuse() -> None:
     (found,) = variables(nginx_log_days="many")
     assert "'many'" in found or "<class 'str'>" in found
     assert found.endswith("-> How many days.")
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"nginx_log_days": "30"}, "nginx_log_days: '30' is a text; right is a number"),
+        ({"mail_share": "0.5"}, "mail_share: '0.5' is a text; right is a number"),
+        ({"mail_open": "false"}, "mail_open: 'false' is a text; right is true or false"),
+        ({"mail_ports": [25, "465"]}, "mail_ports: '465' is a text; right is a number"),
+        ({"mail_relay": {"tls": "no"}}, "mail_relay: 'no' is a text; right is true or false"),
+        ({"mail_relays": [{"tls": True}, {"tls": "yes"}]}, "mail_relays: 'yes' is a text; right is true or false"),
+    ],
+)
+def test_a_text_for_a_number_or_a_boolean_is_refused(given: dict[str, Any], problem: str) -> None:
+    """An INI inventory's `false` is a text, which templates find true."""
+    relay = {"tls": {"type": "bool"}}
+    options = {
+        "nginx_log_days": {"type": "int"},
+        "mail_share": {"type": "float"},
+        "mail_open": {"type": "bool"},
+        "mail_ports": {"type": "list", "elements": "int"},
+        "mail_relay": {"type": "dict", "options": relay},
+        "mail_relays": {"type": "list", "elements": "dict", "options": relay},
+    }
+    specifications = [{"argument_specs": {"main": {"options": options}}}]
+    (found,) = preflight.variable_problems(HostVars(co1=given), ["co1"], specifications, [])
+    assert f"{found['where']}: {found['problem']}".startswith(f"co1: {problem}")
+    assert "in quotes" not in found["problem"]
 
 
 def test_a_name_that_is_nearly_right() -> None:
@@ -643,6 +671,7 @@ ansible_user
 certificate_bundle_file
 certificate_private_key_file
 co1: data_disk_device
+hardening_journal_forward_to
 privacy_zones.ch.read.attachments_per_second
 privacy_zones.ch.read.data_points_per_day
 privacy_zones.ch.read.mb_per_day

@@ -229,6 +229,13 @@ REFUSED: list[tuple[Change, str, str]] = [
     (on("web1", "privacy_zone", "ch"), "web1: privacy_zone is 'ch'", "only cores have it"),
     (on("web1", "accepts_users", False), "web1: accepts_users is False", "only cores have it"),
     (on("co1", "accepts_users", "no"), "co1: accepts_users is 'no'", "true, or false to drain"),
+    (on("co1", "accepts_users", "false"), "co1: accepts_users is 'false'", "this is a text: no quotes in YAML, True"),
+    (on("co1", "accepts_users", 0), "co1: accepts_users is 0", "true, or false to drain the core"),
+    (
+        on("co1", "pryv_zone_groups", {"zone_ch": "ch", "zone_de": "de"}),
+        "co1: privacy_zone is 'ch'",
+        "the host is in the groups zone_ch (ch) and zone_de (de); leave it in one of them",
+    ),
     (on("co3", "ansible_host", "198.51.100.12"), "co3: public_address is '198.51.100.12'", "co2 has this one"),
     (on("co3", "private_address", "10.0.0.21"), "co3: private_address is '10.0.0.21'", "reg1 has this one"),
     (on("co3", "ansible_host", "10.9.9.11"), "co3: ansible_host is '10.9.9.11'", "co1 has this one"),
