@@ -23,7 +23,9 @@ description:
   - Runs on a registry host and changes nothing.
   - The registry may know the cores that it already knows and that are still in the inventory, and new cores that answer
     now. So a new core gets users only once it can serve them, and a core that is down for a while is not forgotten.
-  - Fails when a core that has users is missing from the inventory or is in another zone than before.
+  - Fails when a core that has users is missing from the inventory or is in another zone than before, and when the
+    domain is another one and there are users. Users on a core that the registry does not know either are told of in a
+    warning.
 options:
   domain:
     description: The platform's domain.
@@ -91,6 +93,10 @@ users:
   description: Number of users by core; none when the registry's database does not answer, as on a new host.
   returned: success
   type: dict
+strays:
+  description: Users on cores that neither the registry nor the inventory knows, by core.
+  returned: success
+  type: dict
 redis_version:
   description: Version of the Redis that runs; empty when none answers.
   returned: success
@@ -101,6 +107,8 @@ redis_version:
 HTTPS = 443
 #: The first major version of Redis with users that may not do everything.
 FIRST_WITH_USERS = 6
+#: How many users of a core are named.
+SHOWN = 10
 
 
 class RedisError(Exception):
@@ -176,15 +184,15 @@ def known_cores(net: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def count_users(redis: Redis, domain: str) -> dict[str, int]:
-    """Count the users of each core.
+def find_users(redis: Redis, domain: str) -> dict[str, list[str]]:
+    """Find the users of each core.
 
     Args:
         redis: The registry's database, in which ``<user>:server`` is the host name of the user's core.
         domain: The platform's domain.
 
     Returns:
-        Number of users by core; a server outside the domain keeps its whole name.
+        Users by core; a server outside the domain keeps its whole name.
     """
     servers: dict[str, str] = {}
     cursor = "0"
@@ -194,19 +202,23 @@ def count_users(redis: Redis, domain: str) -> dict[str, int]:
             servers.update(zip(keys, redis.call("MGET", *keys), strict=True))
         if cursor == "0":
             break
-    counts: dict[str, int] = {}
-    for server in servers.values():
+    users: dict[str, list[str]] = {}
+    for key, server in servers.items():
         # The program's own test user is on no core: its server is the domain itself. A user deleted meanwhile has none.
         if server not in (domain, None):
-            core = server.removesuffix("." + domain)
-            counts[core] = counts.get(core, 0) + 1
-    return counts
+            users.setdefault(server.removesuffix("." + domain), []).append(key.removesuffix(":server"))
+    return users
 
 
 def redis_version(redis: Redis) -> str:
     """Return the version of a database's server, such as 7.0.15."""
     lines = redis.call("INFO", "server").splitlines()
     return str(dict(line.split(":", 1) for line in lines if ":" in line)["redis_version"])
+
+
+def people(number: int | None) -> str:
+    """Return a number of users in words; None when nobody knows it."""
+    return "an unknown number of users" if number is None else "1 user" if number == 1 else f"{number} users"
 
 
 def problems(known: dict[str, str], inventory: dict[str, Any], users: dict[str, int] | None) -> list[str]:
@@ -221,22 +233,61 @@ def problems(known: dict[str, str], inventory: dict[str, Any], users: dict[str, 
         One sentence for each problem.
     """
     found = []
-    for core in sorted(known.keys() | (users or {}).keys()):
-        count = "an unknown number of" if users is None else users.get(core, 0)
-        if count == 0:
+    for core in sorted(known):
+        number = None if users is None else users.get(core, 0)
+        if number == 0:
             continue
-        people = "1 user" if count == 1 else f"{count} users"
         if core not in inventory:
             found.append(
-                f"core {core} is not in the inventory, but the registry has {people} on it: put it back, with "
+                f"core {core} is not in the inventory, but the registry has {people(number)} on it: put it back, with "
                 "accepts_users: false so that it takes no new ones, and remove it once its users are moved or deleted"
             )
-        elif core in known and known[core] != inventory[core]["zone"]:
+        elif known[core] != inventory[core]["zone"]:
             found.append(
-                f"core {core} is in zone {inventory[core]['zone']}, but the registry has {people} on it in zone "
-                f"{known[core]}: a core with users keeps its zone; put it back into {known[core]}"
+                f"core {core} is in zone {inventory[core]['zone']}, but the registry has {people(number)} on it in "
+                f"zone {known[core]}: a core with users keeps its zone; put it back into {known[core]}"
             )
     return found
+
+
+def renamed(old: str, new: str, users: int | None) -> tuple[bool, str]:
+    """Say what another domain means for a registry that runs.
+
+    Args:
+        old: The domain that it serves.
+        new: The domain of the inventory.
+        users: How many users it has; None when they cannot be counted.
+
+    Returns:
+        Whether it is to be refused, and what to say.
+    """
+    changed = f"pryv_domain was {old} when this registry was set up, and is {new} now"
+    if users == 0:
+        return False, (
+            f"{changed}. All names of the platform change; nobody is registered, so nobody loses an address. Delegate "
+            f"{new} to the name servers, and have a certificate for it: see docs/operations/certificate.md."
+        )
+    return True, (
+        f"{changed}, but the registry has {people(users)} there: their addresses, and all links and tokens that "
+        f"applications hold, end with {old}. Put pryv_domain back. Another domain is another platform, with an "
+        "inventory and hosts of its own, to which Pryv's tools move users."
+    )
+
+
+def stray_users(strays: dict[str, list[str]]) -> str:
+    """Say who is on cores that nobody knows.
+
+    Args:
+        strays: Users by core.
+    """
+    shown = [
+        f"{core}: {', '.join(sorted(names)[:SHOWN])}{' …' if len(names) > SHOWN else ''}"
+        for core, names in sorted(strays.items())
+    ]
+    return (
+        f"{people(sum(map(len, strays.values()))).upper()} ON CORES THAT NOBODY KNOWS ({'; '.join(shown)}). "
+        "Nobody can reach them, and who looks for one gets no answer. See docs/operations/remove-a-user.md."
+    )
 
 
 def why_silent(name: str, address: str, context: ssl.SSLContext, timeout: float) -> str | None:
@@ -290,6 +341,29 @@ def probe(cores: dict[str, Any], domain: str, ca: str, timeout: float) -> dict[s
         return {core: reason for core, reason in zip(cores, seen, strict=True) if reason}
 
 
+def registry_state(module: AnsibleModule) -> tuple[dict[str, Any], dict[str, list[str]] | None, str]:
+    """Read what runs on this host.
+
+    Args:
+        module: With the parameters C(settings), C(redis_port) and C(timeout).
+
+    Returns:
+        The registry's configuration, empty on a new host; its users by core, None when its database does not answer;
+        and the version of that, empty then.
+    """
+    path, port = Path(module.params["settings"]), module.params["redis_port"]
+    if not path.exists():
+        return {}, None, ""
+    settings: dict[str, Any] = json.loads(path.read_text())
+    try:
+        password = settings["redis"].get("password", "")
+        with closing(Redis(port, password, module.params["timeout"])) as redis:
+            return settings, find_users(redis, settings.get("domain", module.params["domain"])), redis_version(redis)
+    except (OSError, RedisError) as error:
+        module.warn(f"The registry's database does not answer on {port}: {error}.")
+        return settings, None, ""
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -307,18 +381,10 @@ def main() -> None:
     )
     domain, inventory, timeout = (module.params[key] for key in ("domain", "cores", "timeout"))
 
-    settings: dict[str, Any] = {}
-    users: dict[str, int] | None = None
-    version = ""
-    path = Path(module.params["settings"])
-    if path.exists():
-        settings = json.loads(path.read_text())
-        try:
-            with closing(Redis(module.params["redis_port"], settings["redis"].get("password", ""), timeout)) as redis:
-                users = count_users(redis, domain)
-                version = redis_version(redis)
-        except (OSError, RedisError) as error:
-            module.warn(f"The registry's database does not answer on {module.params['redis_port']}: {error}.")
+    settings, users, version = registry_state(module)
+    old_domain, counts = settings.get("domain", domain), None
+    if users is not None:
+        counts = {core: len(names) for core, names in users.items()}
     if version and int(version.partition(".")[0]) < FIRST_WITH_USERS and module.params["replicated"]:
         module.warn(
             f"REDIS {version} KNOWS NO USERS, which came with {FIRST_WITH_USERS}.0: followers have the leader's "
@@ -326,12 +392,19 @@ def main() -> None:
         )
     known = known_cores(settings.get("net", {}))
 
-    found = problems(known, inventory, users)
+    found = problems(known, inventory, counts)
+    if old_domain != domain:
+        refused, text = renamed(old_domain, domain, None if counts is None else sum(counts.values()))
+        if refused:
+            found = [text]
+        else:
+            module.warn(text)
     if found:
-        module.fail_json(
-            msg="The registry was not changed: " + "; ".join(found) + ". See docs/operations/remove-a-core.md.",
-            users=users,
-        )
+        remedy = "" if old_domain != domain else " See docs/operations/remove-a-core.md."
+        module.fail_json(msg=f"The registry was not changed: {'; '.join(found)}.{remedy}", users=counts)
+    strays = {core: names for core, names in (users or {}).items() if core not in known and core not in inventory}
+    if strays:
+        module.warn(stray_users(strays))
 
     new = {core: facts for core, facts in inventory.items() if core not in known}
     left_out: dict[str, str] = {}
@@ -357,7 +430,7 @@ def main() -> None:
             module.warn(
                 f"ZONE {zone} TAKES NO NEW USERS: the inventory has no core in it that accepts users and answers."
             )
-    module.exit_json(changed=False, cores=cores, left_out=left_out, users=users, redis_version=version)
+    module.exit_json(changed=False, cores=cores, left_out=left_out, users=counts, strays=strays, redis_version=version)
 
 
 if __name__ == "__main__":

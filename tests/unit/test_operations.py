@@ -13,7 +13,7 @@ OPERATIONS = Path(__file__).parents[2] / "docs/operations"
 KEYS = {"mail_key": "M" * 43, "register_admin_key": "A" * 43}
 COMMANDS = [
     command
-    for document in ("drain-a-core.md", "remove-a-core.md")
+    for document in ("drain-a-core.md", "remove-a-core.md", "remove-a-user.md")
     for command in re.findall(r"^ +ansible-vault view .*\n.*\n.*$", (OPERATIONS / document).read_text(), re.MULTILINE)
 ]
 
@@ -24,7 +24,7 @@ def stand_in(path: Path, script: str) -> None:
 
 
 def test_all_that_ask_the_registry_are_found() -> None:
-    assert len(COMMANDS) == 3
+    assert len(COMMANDS) == 4
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime
 import http.server
 import json
+import os
 import socketserver
 import ssl
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import yaml
 from ansible.module_utils.testing import patch_module_args
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -23,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from filter_plugins import registry
 from plugins.modules import registry_cores
 
+ROOT = Path(__file__).parents[2]
 DOMAIN = "example.pryv.test"
 
 
@@ -179,12 +183,15 @@ class TestProblems:
         assert registry_cores.problems({"co1": "ch"}, self.INVENTORY, {"co1": 3}) == []
 
     def test_a_core_with_users_is_missing(self) -> None:
-        """Even when the configuration is gone and only the database knows it."""
-        for known in ({"co9": "ch"}, {}):
-            [problem] = registry_cores.problems(known, self.INVENTORY, {"co9": 12})
-            assert "co9" in problem
-            assert "12 users" in problem
-            assert "accepts_users: false" in problem
+        """Their data would be lost sight of."""
+        [problem] = registry_cores.problems({"co9": "ch"}, self.INVENTORY, {"co9": 12})
+        assert "co9" in problem
+        assert "12 users" in problem
+        assert "accepts_users: false" in problem
+
+    def test_a_core_that_the_registry_does_not_know_either_is_no_core(self) -> None:
+        """Anybody could have registered a user there, and have all runs refused by it."""
+        assert registry_cores.problems({"co1": "ch"}, self.INVENTORY, {"nowhere": 12}) == []
 
     def test_a_core_without_users_may_go_and_move(self) -> None:
         """Nobody is stranded."""
@@ -260,11 +267,11 @@ USERS = {
 }
 
 
-def test_counting_users() -> None:
+def test_finding_users() -> None:
     """Over several pages; the program's test user is on no core, and strangers keep their whole name."""
     with redis("secret", USERS) as port:
-        counts = registry_cores.count_users(registry_cores.Redis(port, "secret", 5), DOMAIN)
-    assert counts == {"co1": 2, "co3": 1, "co1.elsewhere.test": 1}
+        users = registry_cores.find_users(registry_cores.Redis(port, "secret", 5), DOMAIN)
+    assert users == {"co1": ["alice", "bobby"], "co3": ["carol"], "co1.elsewhere.test": ["stray"]}
 
 
 def test_wrong_password() -> None:
@@ -346,7 +353,7 @@ def test_nobody_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
     """Runs the module as on a host whose registry knows `co1` in zone `ch`."""
     settings = tmp_path / "dns.json"
-    settings.write_text(json.dumps({"net": net(["co1"]), "redis": {"password": "secret"}}))
+    settings.write_text(json.dumps({"domain": DOMAIN, "net": net(["co1"]), "redis": {"password": "secret"}}))
     certificate(tmp_path, f"*.{DOMAIN}")
 
     def run_it(zones: dict[str, str], users: dict[str, str], **arguments: Any) -> dict[str, Any]:
@@ -380,6 +387,39 @@ class TestModule:
         result = run({"co3": "de"}, {"alice:server": f"co1.{DOMAIN}"})
         assert result["failed"]
         assert "core co1 is not in the inventory, but the registry has 1 user on it" in result["msg"]
+
+    def test_users_on_cores_that_nobody_knows_are_told_of_and_stop_nothing(self, run: Callable[..., Any]) -> None:
+        """Some names of each, and how many there are."""
+        users = {f"ghost{number:02}:server": f"nowhere.{DOMAIN}" for number in range(12)}
+        result = run({"co1": "ch"}, users | {"alice:server": f"co1.{DOMAIN}", "evil1:server": "evil.test"})
+        assert result["cores"] == ["co1"]
+        assert sorted(result["strays"]) == ["evil.test", "nowhere"]
+        [warning] = [line for line in result["said"] if "NOBODY KNOWS" in line]
+        assert "13 USERS ON CORES THAT NOBODY KNOWS (evil.test: evil1; nowhere: ghost00, " in warning
+        assert "ghost09 …" in warning
+        assert "alice" not in warning
+
+    def test_another_domain_is_refused_when_there_are_users(self, run: Callable[..., Any]) -> None:
+        """With what changed, what follows, and how to go on."""
+        result = run({"co1": "ch"}, {"alice:server": f"co1.{DOMAIN}"}, domain="new.test")
+        assert result["failed"]
+        assert f"pryv_domain was {DOMAIN} when this registry was set up, and is new.test now" in result["msg"]
+        assert "has 1 user there" in result["msg"]
+        assert "Put pryv_domain back" in result["msg"]
+
+    def test_another_domain_without_users_is_told_of(self, run: Callable[..., Any]) -> None:
+        """The program's own test user, whose server is the old domain, is nobody."""
+        result = run({"co1": "ch"}, {"wactiv:server": DOMAIN}, domain="new.test")
+        assert result["cores"] == ["co1"]
+        assert result["strays"] == {}
+        assert any("nobody is registered" in line and "Delegate new.test" in line for line in result["said"])
+
+    def test_another_domain_is_refused_when_nobody_knows_how_many_users_there_are(
+        self, run: Callable[..., Any]
+    ) -> None:
+        """The database is down."""
+        result = run({"co1": "ch"}, {}, domain="new.test", redis_port=1)
+        assert "an unknown number of users" in result["msg"]
 
     def test_without_probing(self, run: Callable[..., Any]) -> None:
         """New cores are neither asked nor complained about."""
@@ -430,3 +470,66 @@ def test_what_the_registry_would_refuse(name: str, value: Any, expected: list[st
     assert [f"{problem['where']}: {problem['problem']}" for problem in found] == [f"reg1: {line}" for line in expected]
     assert {problem["severity"] for problem in found} <= {"error"}
     assert not any(token in str(found) for token in ("hush", "987654"))
+
+
+def test_a_leader_that_fails_later_leaves_no_stale_answer_to_its_followers(tmp_path: Path) -> None:
+    """site.yml asks the registry before any host is changed, when no core has been asked yet."""
+    cores: dict[str, dict[str, Any]] = {"co1": {}, "co2": {}}
+    registries: dict[str, dict[str, Any]] = {"reg1": {"registry_role": "leader"}, "reg2": {"registry_role": "follower"}}
+    hosts = {"core": {"hosts": cores, "vars": {"privacy_zone": "ch"}}, "registry": {"hosts": registries}}
+    for number, host in enumerate([*cores.values(), *registries.values()], start=1):
+        host |= {"ansible_host": f"192.0.2.{number}", "ansible_connection": "local"}
+    everywhere = {
+        "pryv_domain": DOMAIN,
+        "pryv_environment": "development",
+        "pryv_web_url": f"https://{DOMAIN}",
+        "pryv_admin_networks": ["192.0.2.0/24"],
+        "ansible_python_interpreter": sys.executable,
+    }
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"vars": everywhere}, **hosts}))
+
+    def role(hosts: str, tasks: str) -> dict[str, Any]:
+        task = {"ansible.builtin.include_role": {"name": "registry", "tasks_from": tasks, "public": True}}
+        return {"hosts": hosts, "gather_facts": False, "tasks": [task]}
+
+    [early] = [play for play in yaml.safe_load((ROOT / "site.yml").read_text()) if "lost users" in play["name"]]
+    fail = {"ansible.builtin.fail": {"msg": "later"}, "when": "inventory_hostname == 'reg1'"}
+    failing = {"hosts": "registry", "gather_facts": False, "tasks": [fail]}
+    later = role("reg2", "cores")
+    later["tasks"].append({"ansible.builtin.debug": {"var": "registry_cores_known"}})
+    inventory_play = {"ansible.builtin.import_playbook": str(ROOT / "playbooks/inventory.yml")}
+    early["become"] = False
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([inventory_play, early, failing, later]))
+    program = Path(sys.executable).with_name("ansible-playbook")
+    done = subprocess.run(
+        # In check mode cores count as answering.
+        [program, tmp_path / "play.yml", "-i", tmp_path / "hosts.yml", "--check"],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_ROLES_PATH": str(ROOT / "roles")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "msg: later" in done.stdout, done.stdout + done.stderr
+    shown = done.stdout.partition("registry_cores_known:")[2].partition("PLAY RECAP")[0]
+    assert shown.split() == ["-", "co1", "-", "co2"], done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("says", "configuration"),
+    [
+        ("Redis server v=5.0.14 sha=00000000:0 malloc=jemalloc-5.1.0 bits=64 build=1", "redis.conf"),
+        ("Redis server v=6.0.16 sha=00000000:0 malloc=jemalloc-5.2.1 bits=64 build=1", "users.conf"),
+        ("Redis server v=10.0.0 sha=00000000:0 malloc=jemalloc-5.2.1 bits=64 build=1", "users.conf"),
+    ],
+)
+def test_a_redis_that_knows_no_users_starts_without_them(says: str, configuration: str, tmp_path: Path) -> None:
+    """It would not start with users in its configuration."""
+    template = (ROOT / "roles/registry/templates/root/etc/pryv/registry/compose.yml.j2").read_text()
+    script = " ".join(template.partition("- >-\n")[2].partition("    user:")[0].split()).replace("$$", "$")
+    server = tmp_path / "redis-server"
+    server.write_text(f'#!/bin/sh\ntest "$1" = --version && echo "{says}" || echo "started with $1"\n')
+    server.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == f"started with /app/conf/{configuration}\n"

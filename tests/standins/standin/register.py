@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import os
 import re
 import ssl
 import threading
@@ -24,6 +25,8 @@ from .redis import RedisError
 from .web import Request, Response, serve
 
 RESERVATION_SECONDS = 600
+# Longer than any client waits.
+UNANSWERED_SECONDS = 120
 # 4 to 70 characters: a hosting with a shorter name can be registered at only through its core.
 _HOSTING = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9.-]{2,68}[a-zA-Z0-9]")
 
@@ -163,8 +166,14 @@ class Register:
         for core in self._all_cores():
             if server in core["base_url"]:
                 return Response(200, {"core": {"url": core["base_url"]}})
-        # The real program fails here outside of any error handling, which ends its process.
-        return die(f"TypeError: no hosting has the core {server} of user {name}")
+        # The real program fails here outside of any error handling: that ends its process, or leaves the client without
+        # an answer.
+        error = f"TypeError: no hosting has the core {server} of user {name}"
+        if "--unhandled-rejections=warn" not in os.environ.get("NODE_OPTIONS", ""):
+            die(error)
+        say(error)
+        time.sleep(UNANSWERED_SECONDS)
+        return Response(500)
 
     def server_redirect(self, _request: Request, name: str) -> Response:
         """Leads to a user's core."""
