@@ -2,9 +2,10 @@
 
 Usage: tests/run.py [--fast] [STEP ...]
 
-A step is a linter, the unit tests, the tests of pages in a browser, or a molecule scenario. All steps run, whatever
-fails; scenarios on virtual machines run beside those on containers. The output of a step that fails is shown, that of
-all is kept under .cache/test. Each linter, each scenario and each pytest item counts as one.
+A step is a linter, the unit tests, the tests of pages in a browser, those of nginx beside Express, or a molecule
+scenario. All steps run, whatever fails; scenarios on virtual machines run beside those on containers. The output of a
+step that fails is shown, that of all is kept under .cache/test. Each linter, each scenario and each pytest item counts
+as one.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ def steps(*, fast: bool) -> list[Step]:
     found.append(Step("unit", ["pytest", "--quiet", "tests/unit"], counts=False))
     if not fast:
         found.append(Step("page", ["pytest", "--quiet", "tests/page"], counts=False))
+        found.append(Step("express", ["pytest", "--quiet", "tests/express"], counts=False))
         scenarios = sorted(path.parent.name for path in CHECKOUT.glob("molecule/*/molecule.yml"))
         found += [Step(name, ["molecule", "test", "--scenario-name", name]) for name in scenarios]
     return found

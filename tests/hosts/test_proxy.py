@@ -56,30 +56,31 @@ def routes(platform: Platform) -> Iterator[Route]:
     """What the services of a platform have to be asked for."""
     domain, leader = platform.domain, platform.topology["leader"]
     for core in platform.hosts("core"):
-        with_mfa = platform.setting("core", "core_mfa_mode", core) != "disabled"
-        for name in (f"{core}.{domain}", f"{USER}.{domain}"):
+        mfa = platform.setting("core", "core_mfa_mode", core) != "disabled"
+        # A user's name is in the host name, or a path's first segment.
+        for name, user in ((f"{USER}.{domain}", ""), (f"{core}.{domain}", f"/{USER}")):
             for method, path, service, arrives in (
-                ("GET", "/", "core", "/"),
-                ("GET", "/events", "core", "/events"),
-                ("POST", "/", "core", "/"),
-                ("GET", "/events/series", "core", "/events/series"),
-                ("POST", "/auth/logout", "core", "/auth/logout"),
-                ("GET", HANDSHAKE, "core", "/socket.io/"),
-                ("GET", "/events/abc/series", "hfs", "/events/abc/series"),
-                ("POST", "/events/abc/series", "hfs", "/events/abc/series"),
-                ("POST", "/series/batch", "hfs", "/series/batch"),
-                ("GET", "/previews/events/abc?w=5", "preview", "/events/abc"),
-                *(
-                    ("POST", path, "mfa" if with_mfa else "core", arrives if with_mfa else path)
-                    for path, arrives in (
-                        ("/auth/login", "/login"),
-                        ("/auth/login/", "/login"),
-                        ("/AUTH/%6Cogin", "/login"),
-                        ("/mfa/activate", "/mfa/activate"),
-                    )
-                ),
+                ("GET", "/", "core", f"{user}/"),
+                ("GET", "/events", "core", f"{user}/events"),
+                ("POST", "/", "core", f"{user}/"),
+                ("GET", "/events/series", "core", f"{user}/events/series"),
+                ("POST", "/auth/logout", "core", f"{user}/auth/logout"),
+                ("GET", "/events/abc/series", "hfs", f"{user}/events/abc/series"),
+                ("POST", "/events/abc/series", "hfs", f"{user}/events/abc/series"),
+                ("POST", "/series/batch", "hfs", f"{user}/series/batch"),
             ):
-                yield Route(core, name, method, path, service, core, arrives)
+                yield Route(core, name, method, f"{user}{path}", service, core, arrives)
+            preview = f"{user}/events/abc"
+            yield Route(core, name, "GET", f"/previews{preview}?w=5", "preview", core, preview)
+            yield Route(core, name, "GET", HANDSHAKE, "core", core, "/socket.io/")
+        for path in ("/auth/login", "/auth/login/"):
+            yield Route(
+                core, f"{USER}.{domain}", "POST", path, *(("mfa", core, "/login") if mfa else ("core", core, path))
+            )
+        if mfa:
+            yield Route(core, f"{USER}.{domain}", "POST", "/mfa/activate", "mfa", core, "/mfa/activate")
+        for method, path in (("GET", "/"), ("POST", "/users")):
+            yield Route(core, f"{core}.{domain}", method, path, "core", core, path)
     for name in (f"{label}.{domain}" for label in ("reg", "reg2", "access", "service")):
         for method, path in (
             ("GET", "/service/info"),
@@ -130,24 +131,45 @@ def test_requests_arrive_where_they_belong_with_their_host_name_and_address(plat
     assert wrong == {}
 
 
-def test_users_are_created_by_the_registry_alone(platform: Platform) -> None:
+def test_what_is_closed_is_closed_in_every_form(platform: Platform) -> None:
+    """A few forms of many: tests/express has the others."""
     for core in platform.hosts("core"):
-        for path in (
-            "/register/create-user",
-            "/Register/create-user/",
-            "//register//create-user",
-            "/%72egister/create-user",
-        ):
-            answer = platform.ask(core, f"{core}.{platform.domain}", path, "POST")
-            assert (answer.status, answer.process) == (403, ""), path
+        own, user = f"{core}.{platform.domain}", f"{USER}.{platform.domain}"
+        mfa = platform.setting("core", "core_mfa_mode", core) != "disabled"
+        refused = [
+            # Creating a user without a key is for the registry.
+            (403, own, "/register/create-user"),
+            (404, own, "/Register/create-user/"),
+            (400, own, "//register//create-user"),
+            (403, own, "/%72egister/create-user"),
+            (400, user, "/register\\create-user#"),
+            (404, user, "/users"),
+            (404, user, "/system/create-user"),
+            *(
+                (status, name, path)
+                for name in (own, user)
+                for status, path in (
+                    (404, f"/{USER}/auth/login"),
+                    (404, f"/{USER}/Auth/Login/"),
+                    (400, f"//{USER}//auth/login"),
+                    (400, f"/{USER}/auth/login\\#"),
+                )
+            ),
+            *([(400, user, "/auth/login\\#"), (404, user, "/AUTH/login")] if mfa else []),
+        ]
+        for status, name, path in refused:
+            answer = platform.ask(core, name, path, "POST")
+            assert (answer.status, answer.process) == (status, ""), (name, path)
 
 
-def test_no_path_leads_past_the_second_factor(platform: Platform) -> None:
+def test_a_core_creates_users_under_its_own_name_alone(platform: Platform) -> None:
     for core in platform.hosts("core"):
-        for name in (f"{core}.{platform.domain}", f"{USER}.{platform.domain}"):
-            for path in (f"/{USER}/auth/login", f"/{USER}/Auth/login/", f"//{USER}//auth/login"):
-                answer = platform.ask(core, name, path, "POST")
-                assert (answer.status, answer.process) == (404, ""), (name, path)
+        for other in (f"nowhere.{platform.domain}", f"co99.{platform.domain}", f"users.{platform.domain}"):
+            with platform.tls(core, f"{core}.{platform.domain}") as connection:
+                connection.sendall(
+                    f"POST /users HTTP/1.1\r\nHost: {other}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+                )
+                assert b"X-Standin" not in connection.recv(4096), other
 
 
 # --- Uploads ---------------------------------------------------------------------------------------------------------

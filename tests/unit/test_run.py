@@ -63,7 +63,7 @@ def test_step_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_scenarios_on_machines_run_beside_those_on_containers_after_all_else() -> None:
     first, (on_containers, on_machines) = run.lanes(run.steps(fast=False))
-    assert {"ruff", "unit", "page"} <= {step.name for step in first}
+    assert {"ruff", "unit", "page", "express"} <= {step.name for step in first}
     assert [step.name for step in on_machines] == ["disk", "vm"]
     assert {"development", "poc", "load", "privacy"} <= {step.name for step in on_containers}
     assert len(first) + len(on_containers) + len(on_machines) == len(run.steps(fast=False))
