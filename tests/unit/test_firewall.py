@@ -109,3 +109,14 @@ def test_every_use_of_apt_waits_as_long_for_its_lock() -> None:
     ]
     assert len(tasks) > 3
     assert {task.get("lock_timeout") for task in tasks} == {"{{ pryv_apt_lock_seconds }}"}
+
+
+def test_one_client_is_limited_where_names_are_answered() -> None:
+    flow = {"target": "co1", "source": "any", "address": "192.0.2.1", "protocol": "udp", "port": 53, "purpose": "DNS"}
+    limits = {"https_connections": 123, "dns_queries_per_second": 45}
+    with_names = rules(firewall_limits=limits, topology={**TOPOLOGY, "flows": [flow]})
+    assert "ct count over 123 } reject" in with_names
+    assert "limit rate over 45/second burst 225 packets } drop" in with_names
+    chain = with_names.partition("chain input {")[2]
+    assert chain.index("udp dport 53 jump names") < chain.index("ct state vmap") < chain.index("add @https_clients")
+    assert "chain names" not in rules(firewall_limits=limits)
