@@ -446,9 +446,10 @@ def test_thousand_hosts_are_quick() -> None:
             "ansible_host": f"10.{number // 250}.1.{number % 250 + 1}",
             "privacy_zone": f"z{number % 9}",
         }
-    started = time.perf_counter()
+    # What it costs, and not how long a busy machine takes.
+    started = time.process_time()
     found = topology.derive(groups, variables)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
     assert sum(map(len, found["zones"].values())) == 1003
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from ansible.parsing.dataloader import DataLoader
 
 from filter_plugins import topology
 from filter_plugins.topology_svg import topology_svg
@@ -17,10 +17,10 @@ SVG = "{http://www.w3.org/2000/svg}"
 def read(name: str) -> dict[str, Any]:
     """Read one of the example inventories, which need no templating."""
     folder = ROOT / "inventories" / name
-    common = yaml.safe_load((folder / "group_vars/all/platform.yml").read_text())
+    common = DataLoader().load_from_file(str(folder / "group_vars/all/platform.yml"))
     groups: dict[str, list[str]] = {"all": []}
     variables: dict[str, dict[str, Any]] = {}
-    tree = yaml.safe_load((folder / "hosts.yml").read_text())
+    tree = DataLoader().load_from_file(str(folder / "hosts.yml"))
     for group, entry in tree.items():
         for host, own in (entry.get("hosts") or {}).items():
             variables.setdefault(host, dict(common)).update({**entry.get("vars", {}), **(own or {})})
