@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible.parsing.vault import is_encrypted
 from ansible.plugins.lookup import LookupBase
 
 DOCUMENTATION = r"""
@@ -21,7 +22,8 @@ short_description: What YAML reads otherwise than people write it
 description:
   - Looks into the text of YAML files for numbers that YAML 1.1 reads otherwise than people do, for words that it takes
     for true or false where a name stands, and for keys that are there twice, of which the last one would win.
-  - Encrypted files, and those that are no YAML, are passed over; Ansible itself refuses the latter.
+  - Encrypted files are looked at when the run has the vault's password, and no value of theirs is shown. What is no
+    YAML is passed over, and refused by Ansible itself.
 options:
   _terms:
     description:
@@ -129,10 +131,8 @@ def yaml_problems(text: str, name: str) -> list[Problem]:
         name: what to call it.
 
     Returns:
-        What is wrong; nothing for a text that is encrypted or no YAML.
+        What is wrong; nothing for what is no YAML.
     """
-    if text.startswith("$ANSIBLE_VAULT"):
-        return []
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError:
@@ -167,8 +167,18 @@ class LookupModule(LookupBase):  # type: ignore[misc]  # Ansible ships no types
         """Return what is wrong with all files together."""
         self.set_options(var_options=variables, direct=kwargs)
         files = dict.fromkeys(file for term in terms for file in yaml_files(Path(term).expanduser().resolve()))
+        return [problem for file in files for problem in self._problems(file)]
+
+    def _problems(self, file: Path) -> list[Problem]:
+        content = file.read_bytes()
+        if not is_encrypted(content):
+            return yaml_problems(content.decode("utf-8", "replace"), os.path.relpath(file))
+        vault = self._loader._vault if self._loader else None
+        if not (vault and vault.secrets):
+            return []
+        text = vault.decrypt(content).decode("utf-8", "replace")
+        secret = {"problem": "YAML does not read what is written", "remedy": "write the value in quotes"}
         return [
-            problem
-            for file in files
-            for problem in yaml_problems(file.read_bytes().decode("utf-8", "replace"), os.path.relpath(file))
+            problem if "lines" in problem["where"].partition(":")[0] else {**problem, **secret}
+            for problem in yaml_problems(text, os.path.relpath(file))
         ]

@@ -106,6 +106,12 @@ def test_what_an_ini_inventory_has_as_a_text_is_told_as_one(tmp_path: Path) -> N
     assert "True or False with a capital letter in an INI inventory" in report
 
 
+def test_an_inventory_without_a_vault_is_reported_once() -> None:
+    report = the_report(play("playbooks/verify.yml", ROOT / "inventories/poc"))
+    assert "pryv_secrets.register_admin_key" in report
+    assert "is missing" in report
+
+
 def test_secrets_say_that_they_need_a_password(inventory: Path) -> None:
     screen = play("playbooks/secrets.yml", inventory)
     assert "no vault password is given" in screen

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.parsing.vault import VaultLib, VaultSecret
 
 from plugins.lookup.yaml_problems import LookupModule, yaml_problems
 
@@ -53,7 +55,6 @@ def test_what_means_something_else_is_told_with_its_place(text: str, problem: st
         "empty:\nnone: [~]".replace("[~]", "~"),
         "a: &a {b: 1}\nc: {<<: *a, b: 2}\nd: {b: 1}",
         "key: !vault |\n  $ANSIBLE_VAULT;1.1;AES256\n  025000",
-        "$ANSIBLE_VAULT;1.1;AES256\n6162",
         "a: [",
     ],
 )
@@ -77,6 +78,22 @@ def test_every_file_that_ansible_reads_is_looked_at(tmp_path: Path) -> None:
         places = [problem["where"] for problem in LookupModule().run([str(source)])]
         assert sorted(place.partition(f"{tmp_path.name}/")[2].partition(",")[0] for place in places) == sorted(inside)
     assert LookupModule().run(["web1,co1", str(tmp_path / "missing")]) == []
+
+
+def test_a_vault_is_looked_at_with_its_password_and_shows_no_value(tmp_path: Path) -> None:
+    secret = VaultSecret(b"open sesame")
+    vault = tmp_path / "group_vars/all/vault.yml"
+    vault.parent.mkdir(parents=True)
+    vault.write_bytes(VaultLib().encrypt("passphrase: 012345\nkeys:\n  co1: a\n  co1: b\n", secret=secret))
+    loader = DataLoader()
+    assert LookupModule(loader=loader).run([str(tmp_path)]) == []
+    loader.set_vault_secrets([("default", secret)])
+    passphrase, keys = LookupModule(loader=loader).run([str(tmp_path)])
+    assert passphrase["where"].endswith("vault.yml, line 1: passphrase")
+    assert keys["where"].endswith("vault.yml, lines 3 and 4: keys.co1")
+    assert keys["problem"] == "is there twice"
+    assert "012345" not in str(passphrase)
+    assert "5349" not in str(passphrase)
 
 
 def test_the_inventories_of_this_repository_say_what_they_mean() -> None:
