@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import re
 import time
@@ -310,3 +311,14 @@ def test_an_account_is_shut_after_wrong_passwords(machine: Host) -> None:
     auth = machine.file("/etc/pam.d/common-auth").content_string
     assert "pam_faillock.so preauth" in auth
     assert "nullok" not in auth
+
+
+def test_containers_were_made_for_the_authority_that_the_host_trusts(machine: Host) -> None:
+    """They mount it as a file, which stays the old one for as long as they are there."""
+    seen = machine.run(
+        "docker ps --quiet --filter volume=/etc/pryv/tls/ca.pem | xargs --no-run-if-empty docker inspect "
+        """--format '{{.Name}} {{index .Config.Labels "com.pryv.authority"}}'"""
+    )
+    authority = hashlib.sha256(machine.file("/etc/pryv/tls/ca.pem").content_string.strip().encode()).hexdigest()
+    assert {digest for _, digest in map(str.split, seen.stdout.splitlines())} <= {authority}, seen.stdout
+    assert seen.stdout or not machine.file("/etc/pryv/core").exists

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import time
+from http import HTTPStatus
+from pathlib import Path
+
+from tests.fleet import fleet
 from tests.hosts.conftest import Platform
 
 # Every word on the follower's disk that could be a key, tried as the password of each user, the way that its Redis goes
@@ -63,3 +70,25 @@ def test_a_follower_has_no_key_of_the_registry(platform: Platform, secrets: dict
         "/etc/pryv/registry/redis/redis.conf",
         "/etc/pryv/registry/register/register.json",
     ]
+
+
+def test_a_user_on_a_core_that_nobody_knows_takes_nobody_down_and_can_be_removed(platform: Platform) -> None:
+    leader, registry = platform.topology["leader"], f"reg.{platform.domain}"
+    for command in (f"set ghosty:server nowhere.{platform.domain}", "hset ghosty:users username ghosty"):
+        platform.machine(leader).check_output(ASK.format(command))
+    time.sleep(1)  # until followers have it
+    for host in platform.hosts("registry"):
+        program = "register" if host == leader else "dns"
+        restarts = f"docker inspect --format '{{{{.RestartCount}}}} {{{{.State.StartedAt}}}}' pryv-registry-{program}-1"
+        before = platform.machine(host).check_output(restarts)
+        with platform.tls(host, registry) as unanswered:
+            unanswered.sendall(f"GET /cores?username=ghosty HTTP/1.1\r\nHost: {registry}\r\n\r\n".encode())
+            for _ in range(5):
+                time.sleep(0.2)
+                assert platform.ask(host, registry, "/wactiv/check_username").status == HTTPStatus.OK, host
+        assert platform.machine(host).check_output(restarts) == before
+
+    os.environ.update(fleet.environment(), ANSIBLE_CONFIG=str(fleet.CHECKOUT / "ansible.cfg"))
+    playbook = [str(Path(sys.executable).with_name("ansible-playbook")), "playbooks/remove_user.yml"]
+    fleet.run([*playbook, "--inventory", str(platform.inventory), "--extra-vars", "user=ghosty"])
+    assert platform.machine(leader).check_output(ASK.format("exists ghosty:server ghosty:users")).strip() == "0"
