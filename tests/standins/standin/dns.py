@@ -16,7 +16,6 @@ from .redis import RedisError
 from .register import Register
 from .web import Recorder, serve
 
-TTL = 3600
 TYPES = {"A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "MX": 15, "TXT": 16, "AAAA": 28, "DNSKEY": 48, "CAA": 257}
 NAMES = {number: name for name, number in TYPES.items()}
 
@@ -56,6 +55,8 @@ class Zone:
     def __init__(self, config: Mapping[str, Any], server_of: Callable[[str], str | None]) -> None:
         """Keeps both."""
         self._dns = config["dns"]
+        # Seconds that an answer may be kept; one value for all.
+        self.ttl = int(self._dns.get("defaultTTL") or 3600)
         self._server_of = server_of
 
     def answer(self, name: str, kind: str) -> Answer:
@@ -163,13 +164,13 @@ def respond(query: bytes, zone: Zone) -> tuple[bytes, str, str] | None:
     sections = (answer.answers, answer.authority, answer.additional)
     # Authoritative, recursion not available; all else of the flags as in the question.
     header = struct.pack("!HHHHHH", number, 0x8400 | flags & 0x7970, 1, *(len(section) for section in sections))
-    records = b"".join(_encode(record) for section in sections for record in section)
+    records = b"".join(_encode(record, zone.ttl) for section in sections for record in section)
     return header + query[12 : end + 5] + records, name, NAMES.get(kind, str(kind))
 
 
-def _encode(record: Record) -> bytes:
+def _encode(record: Record, ttl: int) -> bytes:
     data = _DATA[record.type](*record.data)
-    return _name(record.name) + struct.pack("!HHIH", TYPES[record.type], 1, TTL, len(data)) + data
+    return _name(record.name) + struct.pack("!HHIH", TYPES[record.type], 1, ttl, len(data)) + data
 
 
 def _name(name: str) -> bytes:

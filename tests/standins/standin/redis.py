@@ -70,10 +70,10 @@ class Redis:
                 self._stream = None
                 raise
 
-    def transaction(self, commands: Iterable[Iterable[Any]]) -> None:
-        """Runs commands all or none."""
+    def transaction(self, commands: Iterable[Iterable[Any]]) -> list[Any]:
+        """Runs commands all or none, and gives their answers."""
         try:
-            self.run_all([["MULTI"], *commands, ["EXEC"]])
+            return list(self.run_all([["MULTI"], *commands, ["EXEC"]])[-1])
         except RedisError:
             with self._lock:
                 self._stream = None  # leaves the transaction

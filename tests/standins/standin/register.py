@@ -7,7 +7,9 @@ import http.client
 import json
 import os
 import re
+import secrets
 import ssl
+import string
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +21,7 @@ from urllib.parse import urlsplit
 
 from . import access, registry
 from . import config as c
-from .express import cross_origin, pathname
+from .express import ApiError, Route, cross_origin, pathname
 from .process import die, say
 from .redis import RedisError
 from .web import Request, Response, serve
@@ -29,6 +31,8 @@ RESERVATION_SECONDS = 600
 UNANSWERED_SECONDS = 120
 # 4 to 70 characters: a hosting with a shorter name can be registered at only through its core.
 _HOSTING = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9.-]{2,68}[a-zA-Z0-9]")
+_SERVER = re.compile(r"[a-zA-Z0-9_.-]{3,256}")
+ALWAYS_VALID = "enjoy"  # an invitation that is never used up
 
 
 class RefusalError(Exception):
@@ -64,36 +68,42 @@ class Register:
         self.accesses = access.Accesses(config, users.redis)
         self._hostings_counted = False
         self._lock = threading.Lock()
+        # In the real program's order: the first that matches answers.
         self._routes = [
-            # As Express matches them: neither case nor a slash at the end matters.
-            (method, re.compile(f"{pattern.rstrip('/')}/?", re.IGNORECASE), handler)
-            for method, pattern, handler in (
-                ("GET", r"/", self.home),
-                ("GET", r"/service/infos?", self.service_info),
-                ("GET", r"/hostings", self.hostings),
-                ("GET", r"/apps", lambda _request: Response(200, {"apps": []})),
-                ("GET", r"/cores", self.cores),
-                ("POST", r"/email/check", self.email_is_free),
-                ("GET", r"/(?P<email>[^/]+)/check_email", self.check_email),
-                ("GET", r"/(?P<email>[^/]+)/(?P<field>uid|username)", self.username_of_email),
-                ("GET", r"/(?P<name>[^/]+)/server", self.server_redirect),
-                ("POST", r"/(?P<name>[^/]+)/server", self.server),
-                ("POST", r"/user", self.create_user),
-                ("POST", r"/users/validate", self.validate),
-                ("POST", r"/users", self.add_user),
-                ("PUT", r"/users", self.update_user),
-                ("DELETE", r"/users/(?P<name>[^/]+)", self.delete_user),
-                ("POST", r"/username/check", self.username_is_free),
-                ("GET", r"/(?P<name>[^/]+)/check_username", self.check_username),
-                ("POST", r"/access", self.ask_access),
-                ("POST", r"/access/invitationtoken/check", self.check_invitation),
-                ("GET", r"/access/(?P<key>[^/]+)", self.poll_access),
-                ("POST", r"/access/(?P<key>[^/]+)", self.decide_access),
-                ("GET", r"/admin/users", self.admin_users),
-                ("GET", r"/admin/users/(?P<name>[^/]+)", self.admin_user),
-                ("GET", r"/admin/servers", self.admin_servers),
-                ("GET", r"/admin/servers/(?P<server>[^/]+)/users", self.admin_server_users),
-                ("GET", r"/admin/servers/(?P<old>[^/]+)/rename/(?P<new>[^/]+)", self.admin_rename),
+            Route(method, path, handler)
+            for method, path, handler in (
+                ("GET", "/", self.home),
+                ("GET", "/service/info", self.service_info),
+                ("GET", "/service/infos", self.service_info),
+                ("GET", "/apps", lambda _request: Response(200, {"apps": []})),
+                ("GET", "/apps/:app", lambda _request, app: Response(200, {"app": {"id": app}})),
+                ("GET", "/hostings", self.hostings),
+                ("POST", "/email/check", self.email_is_free),
+                ("GET", "/:email/check_email", self.check_email),
+                ("GET", "/:email/uid", lambda request, email: self.username_of_email(request, email, "uid")),
+                ("GET", "/:email/username", lambda request, email: self.username_of_email(request, email, "username")),
+                ("GET", "/:name/server", self.server_redirect),
+                ("POST", "/:name/server", self.server),
+                ("POST", "/user", self.create_user),
+                ("POST", "/users", self.add_user),
+                ("PUT", "/users", self.update_user),
+                ("DELETE", "/users/:name", self.delete_user),
+                ("POST", "/username/check", self.username_is_free),
+                ("GET", "/:name/check_username", self.check_username),
+                ("POST", "/users/validate", self.validate),
+                ("GET", "/admin/users", self.admin_users),
+                ("GET", "/admin/invitations", self.admin_invitations),
+                ("GET", "/admin/users/:name", self.admin_user),
+                ("GET", "/admin/invitations/post", self.admin_invite),
+                ("GET", "/admin/servers", self.admin_servers),
+                ("GET", "/admin/servers/:server/users", self.admin_server_users),
+                ("GET", "/admin/servers/:old/rename/:new", self.admin_rename),
+                ("POST", "/access", self.ask_access),
+                ("POST", "/access/invitationtoken/check", self.check_invitation),
+                ("GET", "/access/:key", self.poll_access),
+                ("POST", "/access/:key", self.decide_access),
+                ("POST", "/records", self.records),
+                ("GET", "/cores", self.cores),
             )
         ]
 
@@ -104,16 +114,19 @@ class Register:
         return Response(found.status, found.body, {**headers, **found.headers}, found.takeover)
 
     def _find(self, request: Request) -> Response:
-        for method, pattern, handler in self._routes:
-            match = pattern.fullmatch(pathname(request.target))
-            if match and method == request.method:
-                try:
-                    return handler(request, **match.groupdict())
-                except RefusalError as refusal:
-                    return refusal.response
-                except (RedisError, OSError) as error:
-                    say(f"internal error: {error}")
-                    return refuse(500, "INTERNAL_ERROR", "Internal error").response
+        path = pathname(request.target)
+        try:
+            if not _is_readable(request):
+                return Response(400, {"error": {"id": "invalid-parameters-format", "message": "SyntaxError"}})
+            for route in self._routes:
+                parameters = route.match(request.method, path)
+                if parameters is not None:
+                    return route.handler(request, **parameters)
+        except RefusalError as refusal:
+            return refusal.response
+        except (RedisError, OSError, ApiError) as error:
+            say(f"internal error: {error}")
+            return refuse(500, "INTERNAL_ERROR", "Internal error").response
         return Response(404, f"Cannot {request.method} {request.path}\n")
 
     # For everyone
@@ -163,7 +176,7 @@ class Register:
         server = self.users.server(name or "")
         if server is None:
             raise refuse(404, "UNKNOWN_USER_NAME")
-        for core in self._all_cores():
+        for core in reversed(self._all_cores()):
             if server in core["base_url"]:
                 return Response(200, {"core": {"url": core["base_url"]}})
         # The real program fails here outside of any error handling: that ends its process, or leaves the client without
@@ -221,31 +234,38 @@ class Register:
     def create_user(self, request: Request) -> Response:
         """Registers a user on the least populated core of a hosting, as old clients ask for it."""
         body = request.json
-        hosting, name = str(body.get("hosting", "")), registry.username(str(body.get("username", "")))
-        email, password = body.get("email"), str(body.get("password", "")).strip()
-        if not _HOSTING.fullmatch(hosting):
-            raise refuse(400, "INVALID_HOSTING")
-        if not 5 < len(str(body.get("appid", ""))) < 100:
-            raise refuse(400, "INVALID_APPID")
-        if name is None:
-            raise refuse(400, "INVALID_USER_NAME")
-        if not isinstance(email, str):
-            raise refuse(400, "INVALID_EMAIL")
-        if not 5 < len(password) < 100:
-            raise refuse(400, "INVALID_PASSWORD")
-        token = body.get("invitationtoken") or "no-token"
-        for hinders, error in (
-            (not self._may_join(token), "INVALID_INVITATION"),
-            (self._is_reserved(name), "RESERVED_USER_NAME"),
-            (self.users.exists(name), "EXISTING_USER_NAME"),
-            (self.users.owner("email", email) is not None, "EXISTING_EMAIL"),
+        hosting, name = str(body.get("hosting") or "").strip(), registry.username(str(body.get("username") or ""))
+        email, password = body.get("email"), str(body.get("password") or "").strip()
+        language = body.get("languageCode") or "en"
+        for fits, error in (
+            (_HOSTING.fullmatch(hosting), "INVALID_HOSTING"),
+            (5 < len(str(body.get("appid") or "").strip()) < 100, "INVALID_APPID"),
+            (name, "INVALID_USER_NAME"),
+            (isinstance(email, str) and len(email.strip()) <= 300, "INVALID_EMAIL"),
+            (5 < len(password) < 100, "INVALID_PASSWORD"),
+            (isinstance(language, str) and len(language) <= 5, "INVALID_LANGUAGE"),
         ):
-            if hinders:
+            if not fits:
                 raise refuse(400, error)
+        name, email, token = str(name), str(email).strip(), body.get("invitationtoken") or "no-token"
+        hindrances = [
+            error
+            for hinders, error in (
+                (not self._may_join(token), "INVALID_INVITATION"),
+                (self._is_reserved(name), "RESERVED_USER_NAME"),
+                (self.users.exists(name), "EXISTING_USER_NAME"),
+                (self.users.owner("email", email) is not None, "EXISTING_EMAIL"),
+            )
+            if hinders
+        ]
+        if len(hindrances) == 1:
+            raise refuse(400, hindrances[0])
+        if hindrances:
+            errors = [{"id": error, "message": error, "errors": []} for error in hindrances]
+            raise RefusalError(400, {"id": "INVALID_DATA", "message": "Invalid Data", "errors": errors})
         core = registry.least_populated(self.config["net"]["aaservers"].get(hosting, []), self.users.counts())
         if core is None:
             raise refuse(400, "UNAVAILABLE_HOSTING")
-        language = body.get("languageCode") or "en"
         _post_to_core(
             core,
             {
@@ -257,6 +277,7 @@ class Register:
         )
         fields = {"email": email, "language": language, "invitationToken": token, "appid": body["appid"]}
         self.users.store(name, registry.host_name(core), fields, ["email"])
+        self._consume(token, name)
         return Response(200, self._created(name))
 
     def ask_access(self, request: Request) -> Response:
@@ -310,45 +331,38 @@ class Register:
         return Response(200, {"reservation": True})
 
     def add_user(self, request: Request) -> Response:
-        """Adds a user whom a core has registered."""
+        """Adds a user whom a core has registered; one of that name is replaced, whatever core it was on."""
         self._demand(request, "system")
         body = request.json
         fields = {key: value for key, value in body["user"].items() if value is not None}
         if "appId" in fields:
             fields["appid"] = fields.pop("appId")
         self.users.store(fields["username"], body["host"]["name"], fields, body.get("unique", []))
-        if fields.get("invitationToken") != "enjoy" and not self._may_join(fields.get("invitationToken")):
-            raise refuse(404, "INVALID_INVITATION")
+        self._consume(fields.get("invitationToken"), fields["username"])
         return Response(201, self._created(fields["username"].lower()))
 
     def update_user(self, request: Request) -> Response:
         """Changes a user's indexed fields."""
         self._demand(request, "system")
         body = request.json
-        name = str(body.get("username", "")).lower()
+        name = str(body.get("username") or "").lower()
+        fields = {field: values for field, values in (body.get("user") or {}).items() if field != "username"}
+        deletions = {field: value for field, value in (body.get("fieldsToDelete") or {}).items() if field != "username"}
         if not self.users.exists(name):
-            raise RefusalError(400, {"user": False, "error": {"id": "UNKNOWN_USER_NAME"}})
-        old, commands = self.users.redis.hash(f"{name}:users"), []
-        for field, values in (body.get("user") or {}).items():
-            for entry in values:
-                value = str(entry["value"]).lower()
-                if entry.get("isUnique"):
-                    if self.users.owner(field, value) not in (None, name):
-                        raise RefusalError(
-                            400, {"user": False, "error": {"id": "item-already-exists", "data": {field: value}}}
-                        )
-                    commands.append(["SET", f"{value}:{field}", name])
-                    if old.get(field, value) != value:
-                        commands.append(["DEL", f"{old[field]}:{field}"])
-                if entry.get("isActive"):
-                    commands.append(["HMSET", f"{name}:users", field, value])
-        for field, value in (body.get("fieldsToDelete") or {}).items():
-            if self.users.owner(field, value) == name:
-                commands.append(["DEL", f"{str(value).lower()}:{field}"])
-        if not commands:
-            return Response(400, {"user": None})
-        self.users.redis.transaction(commands)
-        return Response(200, {"user": True})
+            error = {"httpCode": 404, "data": {"id": "UNKNOWN_USER_NAME", "message": "No such user"}}
+            raise RefusalError(400, {"user": False, "error": error})
+        if not all(isinstance(values, list) for values in fields.values()):
+            raise RefusalError(400, {"user": False, "error": {}})  # such as the core, which cannot be changed like this
+        taken = {
+            field: entry["value"]
+            for field, values in fields.items()
+            for entry in values
+            if entry.get("isUnique") and self.users.owner(field, entry["value"]) not in (None, name)
+        }
+        if taken:
+            raise RefusalError(400, {"user": False, "error": {"id": "item-already-exists", "data": taken}})
+        done = self.users.update(name, fields, deletions)
+        return Response(200 if done else 400, {"user": done})
 
     def delete_user(self, request: Request, name: str) -> Response:
         """Forgets a user whom a core has deleted."""
@@ -386,20 +400,62 @@ class Register:
     def admin_server_users(self, request: Request, server: str) -> Response:
         """Names of a core's users."""
         self._demand(request, "admin")
-        keys = [key for key in self.users.redis.keys("*:server") if self.users.redis.get(key) == server]
+        keys = self._keys_on(_server(server, "serverName"))
         return Response(200, {"users": [key.split(":")[0] for key in keys]})
 
     def admin_rename(self, request: Request, old: str, new: str) -> Response:
         """Moves all users of one core to another, in the registry only."""
         self._demand(request, "system")
-        keys = [key for key in self.users.redis.keys("*:server") if self.users.redis.get(key) == old]
+        source, target = _server(old, "srcServerName"), _server(new, "dstServerName")
+        keys = self._keys_on(source)
         for key in keys:
-            self.users.redis.run("SET", key, new)
+            self.users.redis.run("SET", key, target)
         return Response(200, {"count": len(keys)})
+
+    def admin_invitations(self, request: Request) -> Response:
+        """The invitations that were made here."""
+        self._demand(request, "admin")
+        keys = self.users.redis.keys("*:invitation")
+        return Response(
+            200,
+            {"invitations": [{**self.users.redis.hash(key), "id": key.removesuffix(":invitation")} for key in keys]},
+        )
+
+    def admin_invite(self, request: Request) -> Response:
+        """Makes invitations."""
+        key = self._demand(request, "admin")
+        made = []
+        for _ in range(int(request.query.get("count") or 0)):
+            token = "".join(secrets.choice(string.ascii_lowercase) for _ in range(5))
+            data = {
+                "createdAt": int(time.time() * 1000),
+                "createdBy": key.split("|")[0],
+                "description": request.query.get("message") or "",
+            }
+            self.users.redis.run("HMSET", f"{token}:invitation", *(word for pair in data.items() for word in pair))
+            made.append({**data, "id": token})
+        return Response(200, {"data": made})
+
+    def records(self, request: Request) -> Response:
+        """Changes what DNS answers, until the next start and in this process alone."""
+        self._demand(request, "admin")
+        changes = request.json
+        if not changes or not all(
+            isinstance(entry, dict) and entry.get("description") is not None for entry in changes.values()
+        ):
+            return refuse(500, "INTERNAL_ERROR", "Internal Error").response
+        for entry in changes.values():
+            if not isinstance(entry["description"], list):
+                entry["description"] = [entry["description"]]
+        with self._lock:
+            entries = self.config["dns"]["staticDataInDomain"] = registry.merged(
+                self.config["dns"]["staticDataInDomain"], changes
+            )
+        return Response(200, [{name: entries[name]} for name in changes])
 
     # Helpers
 
-    def _demand(self, request: Request, role: str) -> None:
+    def _demand(self, request: Request, role: str) -> str:
         key = request.headers.get("authorization") or request.query.get("auth") or ""
         granted = self.config["auth"]["authorizedKeys"].get(key)
         if granted is None:
@@ -408,6 +464,7 @@ class Register:
             )
         if role not in granted["roles"]:
             raise RefusalError(403, {"id": "forbidden", "message": "Access forbidden"})
+        return key
 
     def _located(self, name: str) -> tuple[str, str]:
         user = registry.username(name)
@@ -419,11 +476,24 @@ class Register:
         return user, server
 
     def _is_reserved(self, name: str) -> bool:
-        return name.startswith("pryv") or name in self.config["dns"]["staticDataInDomain"]
+        return (
+            name.startswith("pryv") or name in self.config["dns"]["staticDataInDomain"] or self.users.is_reserved(name)
+        )
 
     def _may_join(self, token: Any) -> bool:
-        tokens = self.config.get("invitationTokens")
-        return tokens is None or token in tokens
+        return self.users.may_join(self.config.get("invitationTokens"), _as_key(token))
+
+    def _consume(self, token: Any, name: str) -> None:
+        if token == ALWAYS_VALID:
+            return
+        if not self._may_join(token):
+            raise refuse(404, "INVALID_INVITATION")
+        consumed = ("consumedAt", int(time.time() * 1000), "consumedBy", name)
+        self.users.redis.run("HMSET", f"{_as_key(token)}:invitation", *consumed)
+
+    def _keys_on(self, server: str) -> list[str]:
+        keys = self.users.redis.keys("*:server")
+        return [key for key in keys if self.users.redis.get(key) == server]
 
     def _all_cores(self) -> list[dict[str, str]]:
         return [core for cores in self.config["net"]["aaservers"].values() for core in cores]
@@ -451,6 +521,28 @@ class Register:
             format_datetime(datetime.fromtimestamp(seconds, timezone.utc), usegmt=True) if seconds else ""
         )
         return user
+
+
+def _is_readable(request: Request) -> bool:
+    if not request.body or "json" not in request.headers.get("content-type", ""):
+        return True
+    try:
+        json.loads(request.body)
+    except ValueError:
+        return False
+    return True
+
+
+def _server(text: str, parameter: str) -> str:
+    """A server's name, as the paths of administrators may have it."""
+    name = text.strip()
+    if not _SERVER.fullmatch(name):
+        raise refuse(400, "INVALID_DATA", f"{parameter} invalid")
+    return name
+
+
+def _as_key(token: Any) -> str:
+    return "undefined" if token is None else str(token)
 
 
 def _post_to_core(core: Mapping[str, str], user: Mapping[str, str]) -> None:

@@ -20,6 +20,9 @@ from .schemas import REGISTRY
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]+(?<!-)(\.(?!-)[A-Za-z0-9-]+(?<!-))*")
 _HOSTING_URL = re.compile(r"https?://[a-zA-Z0-9.-]+")
 _USERNAME = re.compile(r"[a-z0-9][a-z0-9-]{3,58}[a-z0-9]")
+# A few of the hundred thousand words that the real program keeps in its database.
+RESERVED = ("administrator", "anonymous", "hostmaster", "postmaster", "security", "webmaster")
+VERSION = "standin"
 # What a hosting is called when the configuration does not describe its provider.
 _PROVIDER = {
     "url": "https://hostingprovider.com",
@@ -196,6 +199,56 @@ class Users:
         ]
         self.redis.transaction(commands)
 
+    def update(
+        self, name: str, fields: Mapping[str, Iterable[Mapping[str, Any]]], deletions: Mapping[str, str]
+    ) -> bool | None:
+        """Changes a user's fields, and which values nobody else may have.
+
+        Args:
+            name: The user's name, in lower case.
+            fields: Values by field, each with `value`, `isUnique`, `isActive` and `creation`.
+            deletions: Unique values by field that are free from now on, where they are this user's.
+
+        Returns:
+            Whether Redis found something to do for each change; None when there was none.
+        """
+        old, commands = self.redis.hash(f"{name}:users"), []
+        inactive = self._inactive(name)
+        for field, values in fields.items():
+            for entry in values:
+                commands += self._changes(name, field, entry, old.get(field, ""), inactive.get(field, []))
+        commands += [
+            ["DEL", f"{value.lower()}:{field}"]
+            for field, value in deletions.items()
+            if self.redis.get(f"{value}:{field}") == name
+        ]
+        answers = self.redis.transaction(commands) if commands else []
+        return all(answer == "OK" or int(answer) > 0 for answer in answers) if answers else None
+
+    @staticmethod
+    def _changes(name: str, field: str, entry: Mapping[str, Any], old: str, inactive: list[str]) -> list[list[Any]]:
+        value = str(entry["value"]).lower()
+        commands: list[list[Any]] = []
+        if entry.get("isActive"):
+            commands.append(["HMSET", f"{name}:users", field, value])
+        if not entry.get("isUnique"):
+            return commands
+        commands.append(["SET", f"{value}:{field}", name])
+        if old != value and not entry.get("creation"):
+            commands.append(["DEL", f"{old.lower()}:{field}"])
+        # Values that once were unique, or are besides the active one.
+        listed = f"{name}:inactive:{field}"
+        if entry.get("isActive"):
+            commands += [["LPUSH", listed, old]] if old != value else []
+            commands += [["LREM", listed, 0, value]] if value in inactive else []
+        elif value not in inactive:
+            commands.append(["LPUSH", listed, value])
+        return commands
+
+    def _inactive(self, name: str) -> dict[str, list[str]]:
+        keys = self.redis.keys(f"{name}:inactive:*")
+        return {key.split(":")[-1]: list(self.redis.run("LRANGE", key, 0, -1)) for key in keys}
+
     def remove(self, name: str) -> None:
         """Removes a user and what reserves their unique fields."""
         name = name.lower()
@@ -204,7 +257,32 @@ class Users:
             for field, value in self.redis.hash(f"{name}:users").items()
             if self.redis.get(f"{value}:{field}") == name
         ]
+        for field, values in self._inactive(name).items():
+            commands += [
+                *(["DEL", f"{value.lower()}:{field}"] for value in values),
+                ["DEL", f"{name}:inactive:{field}"],
+            ]
         self.redis.transaction([*commands, ["DEL", f"{name}:users"], ["DEL", f"{name}:server"]])
+
+    def may_join(self, tokens: list[str] | None, token: str) -> bool:
+        """Whether an invitation token is one: of the configuration's, or a generated one that nobody has used."""
+        if tokens is None or token in tokens:
+            return True
+        invitation = self.redis.hash(f"{token}:invitation") if tokens else {}
+        return bool(invitation) and not invitation.get("consumedAt")
+
+    def is_reserved(self, name: str) -> bool:
+        """Whether nobody may have a name."""
+        return bool(self.redis.run("SISMEMBER", "reservedwords:list", name))
+
+
+def merged(old: Any, new: Any) -> Any:
+    """What lodash's `merge` makes of two values: mappings by key, lists by place; what a longer list has more stays."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return {**old, **{key: merged(old.get(key), value) for key, value in new.items()}}
+    if isinstance(old, list) and isinstance(new, list):
+        return [*(merged(*pair) for pair in zip(old, new, strict=False)), *new[len(old) :], *old[len(new) :]]
+    return new
 
 
 def connect(config: Mapping[str, Any]) -> Users:
@@ -224,6 +302,7 @@ def connect(config: Mapping[str, Any]) -> Users:
     try:
         users.redis.wait()
         users.store("wactiv", config["dns"]["domain"], {"id": 0, "email": "wactiv@pryv.io"}, ["email"])
+        users.redis.transaction([["SADD", "reservedwords:list", *RESERVED], ["SET", "reservedwords:version", VERSION]])
     except RedisError as error:
         if not str(error).startswith("READONLY") or "--unhandled-rejections=warn" not in os.environ.get(
             "NODE_OPTIONS", ""
