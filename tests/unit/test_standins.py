@@ -126,9 +126,22 @@ def test_new_user_goes_to_the_least_populated_core(
     assert registry.host_name(core) == f"{expected}.{DOMAIN}"
 
 
+@pytest.mark.parametrize("key", [{}, {"authorization": "key of co1"}])
+def test_a_name_server_needs_no_key_to_cores(key: dict[str, str]) -> None:
+    content = copy.deepcopy(CONFIG)
+    registry.prepare(content)
+    content["net"] = {
+        "aahostings": content["net"]["aahostings"],
+        "aaservers": {"ch": [{"base_url": "https://co1.poc.pryv.test/", **key}]},
+    }
+    registry.prepare(content)
+
+
 @pytest.mark.parametrize(
     ("path", "value", "named"),
     [
+        ("net.aaservers", {"ch": [{"base_url": "https://co1", "authorization": "short"}]}, "net.aaservers must be"),
+        ("net.aaservers", {"ch": {"co1": {}}}, "net.aaservers must be"),
         ("dns.domain_A", "none", "dns.domain_A must be an IPv4 address"),
         ("redis", {}, "redis.host is missing"),
         ("auth.coreSystemKey", None, "auth.coreSystemKey is missing"),

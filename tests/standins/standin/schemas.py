@@ -289,16 +289,18 @@ def _are_keys(value: Any) -> bool:
     )
 
 
+def _is_server(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and c.URL.accepts(value.get("base_url"))
+        # A name server has no key to cores.
+        and (value.get("authorization") is None or c.SECRET.accepts(value["authorization"]))
+    )
+
+
 def _are_servers(value: Any) -> bool:
     return isinstance(value, dict) and all(
-        isinstance(cores, list)
-        and all(
-            isinstance(core, dict)
-            and c.URL.accepts(core.get("base_url"))
-            and c.SECRET.accepts(core.get("authorization"))
-            for core in cores
-        )
-        for cores in value.values()
+        isinstance(cores, list) and all(map(_is_server, cores)) for cores in value.values()
     )
 
 
@@ -336,7 +338,8 @@ REGISTRY: Schema = {
     "net.aahostings": c.optional(c.MAP),
     "net.aaservers": c.optional(
         c.Kind(
-            "lists of cores by hosting, each with 'base_url' and the key of that core, 'authorization'", _are_servers
+            "lists of cores by hosting, each with 'base_url' and, to create users there, a key 'authorization'",
+            _are_servers,
         )
     ),
     "net.providers": c.optional(c.MAP),
