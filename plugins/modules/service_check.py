@@ -304,11 +304,12 @@ class Host:
     def log(self, service: Service) -> str:
         """Return the last lines of a service's log, without secrets."""
         if not service.container:
-            return ""
+            return " nothing"
         _, output, error = self._module.run_command(["docker", "logs", "--tail", str(LOG_LINES), service.container])
         secrets = set(self._secrets(Path(service.folder, service.name)))
         lines = [without_secrets(line, secrets) for line in [*output.splitlines(), *error.splitlines()] if line.strip()]
-        return "".join(f"\n    {line}" for line in dict.fromkeys(lines))  # each start says the same
+        # Each start says the same.
+        return "".join(f"\n    {line}" for line in dict.fromkeys(lines)) or " nothing"
 
     def _secrets(self, folder: Path) -> Iterator[str]:
         for path in folder.rglob("*"):
@@ -369,8 +370,9 @@ def wait(host: Host, given: Mapping[str, Any]) -> list[dict[str, str]]:
     checks += [
         {
             "what": f"service {service.name} of {service.project}",
-            "found": f"{service.found}; the end of its log:{host.log(service)}\n ",
-            "remedy": f"See docker logs {service.project}-{service.name}-1 there, and run site.yml",
+            "found": service.found,
+            "remedy": f"See docker logs {service.project}-{service.name}-1 there, and run site.yml."
+            f" The end of its log:{host.log(service)}",
         }
         for service in host.services
         if service.found
@@ -399,7 +401,7 @@ def main() -> None:
         checks = wait(Host(module, given["folders"]), given)
     except DockerError as error:
         checks = [{"what": "Docker", "found": str(error), "remedy": "See systemctl status docker there"}]
-    wrong = [f"{check['what']} {check['found']} {check['remedy']}." for check in checks if check["found"]]
+    wrong = [f"{check['what']} {check['found']}. {check['remedy']}" for check in checks if check["found"]]
     if wrong and not given["report_only"]:
         module.fail_json(msg=f"Not well after {given['seconds']} seconds:\n" + "\n".join(wrong))
     module.exit_json(changed=False, checks=checks)

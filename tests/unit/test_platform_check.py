@@ -80,6 +80,7 @@ class FakePlatform(Client):
         self.offered = f"https://co2.{DOMAIN}/"
         self.users: dict[str, dict[str, str]] = {}
         self.deleted_at: list[str] = []
+        self.halves: set[str] = set()
         self.asked: list[str] = []
         self.origins: set[str | None] = set()
         self.stored: dict[str, Any] = {}
@@ -104,7 +105,10 @@ class FakePlatform(Client):
         elif method == "DELETE":
             assert key == f"{KEY}-{name.partition('.')[0]}"
             self.deleted_at.append(name)
+            self.halves.clear()
             status, answer = 200 if self.users.pop(path.rpartition("/")[2], None) else 404, {}
+        elif (method, path) == ("POST", "/users") and self.halves:
+            status, answer = 409, {"error": "", "meta": ""}
         elif (method, path) == ("POST", "/users"):
             assert isinstance(body, dict)
             self.users[body["username"]] = {"email": body["email"], "server": name, "password": body["password"]}
@@ -197,7 +201,6 @@ def test_all_is_well_with_a_core_and_the_user_is_removed(mode: str) -> None:
     client = FakePlatform()
     assert wrong(client, core_mfa_mode=mode) == {}
     assert client.users == {}
-    assert client.deleted_at == [f"co2.{DOMAIN}"]
     assert client.origins == {f"https://verify.{DOMAIN}"}
     # Each of these is a connection that a host and clients beside it have to carry.
     assert len(client.asked) <= 24
@@ -280,6 +283,12 @@ def test_user_of_a_killed_run_is_removed_first() -> None:
     client.users[name] = {"email": email, "server": f"co2.{DOMAIN}"}
     assert verdicts(client)["no user of an earlier run is left"] == ""
     assert client.deleted_at == [f"co2.{DOMAIN}"] * 2
+
+
+def test_half_of_a_user_that_the_registry_does_not_know_is_removed_first() -> None:
+    client = FakePlatform()
+    client.halves = {platform_user.identity("co2", DOMAIN, KEY)[0]}
+    assert wrong(client) == {}
 
 
 def test_a_person_with_that_name_is_left_alone() -> None:
