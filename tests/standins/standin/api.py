@@ -33,6 +33,8 @@ USERNAME = re.compile(r"[a-z0-9][a-z0-9-]{3,58}[a-z0-9]")
 EVENT_ID = re.compile(r"(:[a-z0-9-]+:[a-z0-9A-Z-]{1,256})|(c[a-z0-9-]{24})")
 STREAM_ID = re.compile(r"[a-z0-9-]{1,100}")
 ACCOUNT = {"email": "email/string", "language": "language/iso-639-1"}
+#: Fields of an account of which no two users may have the same value.
+UNIQUE = ("email",)
 SYSTEM = "system"
 #: Changes that clients are told of over socket.io.
 EVENTS, STREAMS, ACCESSES = "eventsChanged", "streamsChanged", "accessesChanged"
@@ -409,7 +411,7 @@ class Api:
         """
         user_id = new_id()
         try:
-            self.store.add_user(username, user_id)
+            self.store.add_user(username, user_id, {name: fields[name] for name in UNIQUE if name in fields})
         except ExistsError as error:
             raise ApiError(
                 409, "item-already-exists", f'A user with username "{username}" already exists', {"username": username}
