@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -17,6 +19,7 @@ from tests.standins.standin.api import Api, is_trusted
 from tests.standins.standin.core import Core, Hfs, Preview
 from tests.standins.standin.express import Route, hoisted, pathname
 from tests.standins.standin.mfa import Mfa
+from tests.standins.standin.socketio import SocketIo
 from tests.standins.standin.store import Store
 from tests.standins.standin.web import Request, Response
 from tests.unit.memory_documents import MemoryDocuments
@@ -488,6 +491,49 @@ def test_series_are_kept_by_event(tmp_path: Path, ask: Ask, store: Store, token:
     assert call("POST", target, {**body, "points": [[1]]}).status == 400
     assert call("POST", f"/events/{event(ask)['id']}/series", body).status == 400
     assert (call("GET", target, by="nobody").status, call("GET", target, by="").status) == (403, 401)
+
+
+# --- socket.io -------------------------------------------------------------------------------------------------------
+
+
+def test_sockets_that_are_websockets_already_are_offered_no_upgrade() -> None:
+    def ask(sid: str = "", **headers: str) -> Response:
+        target = "/socket.io/?EIO=4&auth=token&transport=" + ("websocket" if headers else "polling")
+        return sockets.answer(request("GET", target + (f"&sid={sid}" if sid else ""), headers=headers))
+
+    def call(method: str, params: Any) -> Any:
+        return {"method": method, "params": params}
+
+    def talk(response: Response, *sent: str) -> list[str]:
+        """What comes over a websocket after some texts; the first ones up to that of the last text."""
+        ours, theirs = socket.socketpair()
+        assert response.takeover is not None
+        server = threading.Thread(target=response.takeover, args=(theirs,))
+        server.start()
+        for text in sent:
+            size = bytes([0x80 | len(text)]) if len(text) < 126 else b"\xfe" + len(text).to_bytes(2, "big")
+            ours.sendall(b"\x81" + size + bytes(4) + text.encode())
+        ours.sendall(b"\x88\x80" + bytes(4))
+        server.join(5)
+        theirs.shutdown(socket.SHUT_RDWR)
+        with ours, ours.makefile("rb") as stream:
+            frames = []
+            while head := stream.read(2):
+                length = head[1] if head[1] < 126 else int.from_bytes(stream.read(2), "big")
+                frames.append(stream.read(length).decode())
+            return frames
+
+    sockets = SocketIo(lambda _user, _token: call)
+    opened = json.loads(ask().body[1:])
+    assert opened["upgrades"] == ["websocket"]
+    assert talk(ask(opened["sid"], upgrade="websocket"), "2probe") == ["3probe"]
+    greeting, *rest = talk(
+        ask(upgrade="websocket"), f"40/{USER},", f'42/{USER},7["a.method",{{"a":"{"x" * 200}"}}]', "2"
+    )
+    assert json.loads(greeting[1:])["upgrades"] == []
+    assert rest[0].startswith(f"40/{USER},")
+    assert json.loads(rest[1].removeprefix(f"43/{USER},7"))[1] == {"method": "a.method", "params": {"a": "x" * 200}}
+    assert rest[2] == "3"
 
 
 # --- mfa -------------------------------------------------------------------------------------------------------------

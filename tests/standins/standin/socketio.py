@@ -58,7 +58,7 @@ class SocketIo:
         if request.headers.get("upgrade", "").lower() == "websocket":
             return self._upgrade(request, session, greet=sid is None)
         if sid is None:
-            return Response(200, session.greeting())
+            return Response(200, session.greeting(("websocket",)))
         if request.method == "POST":
             for text in request.body.decode().split("\x1e"):
                 session.receive(text)
@@ -102,8 +102,8 @@ class _Session:
         self._stream: BufferedRWPair | None = None
         self._lock = threading.RLock()
 
-    def greeting(self) -> str:
-        offer = {"upgrades": ["websocket"], "pingInterval": PING_SECONDS * 1000, "pingTimeout": 20000}
+    def greeting(self, upgrades: tuple[str, ...] = ()) -> str:
+        offer = {"upgrades": upgrades, "pingInterval": PING_SECONDS * 1000, "pingTimeout": 20000}
         return f"0{json.dumps({'sid': self.sid, **offer, 'maxPayload': 1000000})}"
 
     def talk(self, stream: BufferedRWPair, greet: bool) -> None:
