@@ -299,12 +299,34 @@ def test_every_answer_asks_for_https_and_none_tells_a_version(platform: Platform
     }
     assert {answer.process for answer in asked.values()} >= {""}, "nginx itself answers none of them"
     for where, answer in asked.items():
-        assert answer.headers.get("strict-transport-security") == "max-age=63072000", where
+        assert answer.headers.get("strict-transport-security") == "max-age=63072000; includeSubDomains", where
         assert answer.headers.get("x-content-type-options") == "nosniff", where
         assert answer.headers.get("referrer-policy") == "strict-origin", where
         assert not re.search(r"\d", answer.headers.get("server", "")), where
         assert not re.search(rb"nginx/\d", answer.body), where
         assert "x-powered-by" not in answer.headers, where
+
+
+def test_pages_on_which_people_decide_are_shown_in_no_frame(platform: Platform) -> None:
+    pages = [(host, f"{label}.{platform.domain}") for label in ("sw", "mfa") for host in platform.hosts("web")]
+    pages += [(platform.topology["leader"], f"{label}.{platform.domain}") for label in ("access", "adm")]
+    for host, name in pages:
+        answer = platform.ask(host, name, "/access/access.html")
+        assert answer.headers.get("content-security-policy") == "frame-ancestors 'none'", name
+        assert answer.headers.get("x-frame-options") == "DENY", name
+
+
+def test_no_log_holds_an_e_mail_address(platform: Platform) -> None:
+    leader, somebody = platform.topology["leader"], new_mark()
+    for path in (f"/{somebody}@example.org/uid", f"/{somebody}%40example.org/check_email?a=b@c"):
+        platform.ask(leader, f"reg.{platform.domain}", path)
+    platform.ask(leader, f"reg.{platform.domain}", f"/{somebody}/check_username")
+    logged = platform.machine(leader).check_output("cat /var/log/nginx/access.log")
+    assert f"GET /{somebody}/check_username " in logged
+    assert "GET /(email)/uid " in logged
+    assert "GET /(email)/check_email " in logged
+    assert f"{somebody}@" not in logged
+    assert f"{somebody}%40" not in logged
 
 
 def test_port_80_leads_to_https_or_is_closed(platform: Platform) -> None:
