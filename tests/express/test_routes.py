@@ -397,6 +397,14 @@ def test_what_is_not_limited_is_answered(limited: Client) -> None:
     assert passed(limited, "GET", f"user00.{DOMAIN}", "/events") == 20
 
 
+@pytest.mark.parametrize("ipv6", [True, False])
+def test_a_host_without_ipv6_has_no_listener_on_it(ipv6: bool) -> None:
+    files = render("nginx", "co1", preflight_survey={"survey": {"ipv6": ipv6}}, pryv_http_redirect=True)
+    listeners = re.findall(r"listen (\S*?)(\d+) ?[^;]*;", "".join(files.values()))
+    assert {port for address, port in listeners if not address} == {"80", "443"}
+    assert {port for address, port in listeners if address == "[::]:"} == ({"80", "443"} if ipv6 else set())
+
+
 def test_a_hundred_people_behind_one_address_sign_in_at_once() -> None:
     rendered = render("nginx", "co1")
     bursts = {
