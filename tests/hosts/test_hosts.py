@@ -207,6 +207,17 @@ def test_nginx_goes_on_after_a_reload_and_a_rotation_of_its_logs(machine: Host) 
     assert machine.check_output("systemctl show --value --property MainPID nginx.service") == before
 
 
+def test_large_logs_of_nginx_are_rotated_within_minutes(machine: Host) -> None:
+    timer = machine.check_output("systemctl show --property TimersCalendar logrotate.timer")
+    assert re.findall(r"OnCalendar=(\S+ \S+)", timer) == ["*-*-* *:00/5:00"]
+    try:
+        machine.check_output("truncate --size 201M /var/log/nginx/large.log && logrotate /etc/logrotate.d/nginx")
+        assert machine.file("/var/log/nginx/large.log").size == 0
+        assert machine.file("/var/log/nginx/large.log.1").size == 201 << 20
+    finally:
+        machine.check_output("rm -f /var/log/nginx/large.log*")
+
+
 def check_exposure(machine: Host, unit: str, text: str = "") -> None:
     """Asserts that a unit is confined well enough, and as the docs say.
 

@@ -57,7 +57,7 @@ def flood(source: str | None, kind: str, platform: Platform) -> Iterator[None]:
         assert process.stdout
         sent = int(process.stdout.read())
     # A machine that is busy with many things may not keep up.
-    assert sent > RATE * SECONDS // 2
+    assert sent > RATE * SECONDS // 4
 
 
 def answered(platform: Platform) -> int:
