@@ -86,14 +86,13 @@ def routes(platform: Platform) -> Iterator[Route]:
             ("GET", "/service/info"),
             ("POST", "/users/validate"),
             ("GET", "/access/abc"),
-            ("GET", "/admin/users/abc"),
             ("POST", f"/{USER}/server"),
         ):
             yield Route(leader, name, method, path, "register", leader, path)
         for follower in platform.topology["followers"]:
             yield Route(follower, name, "GET", "/service/info", "dns", follower, "/service/info")
             yield Route(follower, name, "POST", f"/{USER}/server", "dns", follower, f"/{USER}/server")
-            for method, path in (("POST", "/users/validate"), ("GET", "/access/abc"), ("GET", "/admin/users/abc")):
+            for method, path in (("POST", "/users/validate"), ("GET", "/access/abc")):
                 yield Route(follower, name, method, path, "register", leader, path)
     yield Route(leader, f"adm.{domain}", "GET", "/", "admin-panel", leader, "/")
     for web in platform.hosts("web"):
