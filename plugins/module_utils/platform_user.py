@@ -229,6 +229,7 @@ class Visitor:
             ("an attachment and its preview", "See the logs of core and preview, and nginx's /previews/", self._file),
             ("a series", "See nginx's routes to hfs, and the logs of hfs and influxdb", self._series),
             ("a socket", "See nginx's /socket.io/: a client must stay on one process", self._socket),
+            ("closed paths are closed in every form", "Run site.yml --tags core", self._closed),
         ]
         if self._place.has_mfa:
             looks.insert(2, ("the second factor can be turned off", f"See the log of {way}", self._second_factor))

@@ -203,7 +203,7 @@ def test_all_is_well_with_a_core_and_the_user_is_removed(mode: str) -> None:
     assert client.users == {}
     assert client.origins == {f"https://verify.{DOMAIN}"}
     # Each of these is a connection that a host and clients beside it have to carry.
-    assert len(client.asked) <= 24
+    assert len(client.asked) <= 26
 
 
 @pytest.mark.parametrize(
@@ -236,6 +236,21 @@ def test_what_comes_back_as_something_else_is_named() -> None:
 
 def test_a_wrong_password_that_is_right_is_named() -> None:
     assert wrong(FakePlatform(lets_in=True))["a wrong password is refused"].startswith("a wrong login answered 200")
+
+
+@pytest.mark.parametrize(
+    ("mode", "answer", "expected"),
+    [
+        ("single", '{"meta": {}}', r"the core answers to /auth/login\# and /zz-verify-"),
+        ("single", '{"error": {}}', None),
+        ("disabled", '{"meta": {}}', None),  # there is nothing to go round
+    ],
+)
+def test_ways_round_the_second_factor(mode: str, answer: str, expected: str | None) -> None:
+    found = wrong(FakePlatform("auth/login\\#", 401, answer), core_mfa_mode=mode).get(
+        "closed paths are closed in every form"
+    )
+    assert found is None if expected is None else str(found).startswith(expected)
 
 
 @pytest.mark.parametrize(
