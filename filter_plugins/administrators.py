@@ -169,11 +169,11 @@ def administrator_problems(hostvars: Any, hosts: Iterable[str]) -> list[Problem]
     for host in hosts:
         variables = hostvars[host]
         try:
-            administrators = variables.get("administrators")
+            # What is in a list is templated when it is looked at.
+            environment = str(variables.get("pryv_environment", "development"))
+            found = administrators_problems(variables.get("administrators"), environment)
         except (AnsibleError, UndefinedError) as error:
             found = [_problem("administrators", f"cannot be read: {error}", "see its comment in group_vars")]
-        else:
-            found = administrators_problems(administrators, str(variables.get("pryv_environment", "development")))
         problems += [problem for problem in found if problem not in problems]
     return problems
 

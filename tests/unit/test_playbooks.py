@@ -106,6 +106,14 @@ def test_what_an_ini_inventory_has_as_a_text_is_told_as_one(tmp_path: Path) -> N
     assert "True or False with a capital letter in an INI inventory" in report
 
 
+def test_a_key_whose_file_is_missing_is_in_the_report(inventory: Path) -> None:
+    key = "\"{{ lookup('ansible.builtin.file', 'missing.pub') }}\""
+    edit(inventory, "- name: CHANGE_ME", "- name: alice", "group_vars/all/platform.yml")
+    edit(inventory, "- CHANGE_ME # the line", f"- {key} # the line", "group_vars/all/platform.yml")
+    report = the_report(play("playbooks/preflight.yml", inventory))
+    assert re.search(r"administrators: cannot be read: .*'missing\.pub'", report)
+
+
 def test_an_inventory_without_a_vault_is_reported_once() -> None:
     report = the_report(play("playbooks/verify.yml", ROOT / "inventories/poc"))
     assert "pryv_secrets.register_admin_key" in report
