@@ -315,21 +315,28 @@ WAIVERS = ("audit_trail", "journal_forwarding", "tpm2")
 LESS = {"error": "warning", "warning": "note"}
 
 
+def _unaudited(methods: object) -> list[str]:
+    """Return those of `AUDITED` that a list of methods leaves out; what is no list is reported with other types."""
+    if not isinstance(methods, Sequence) or isinstance(methods, str) or "all" in methods:
+        return []
+    return [name for name in AUDITED if name not in methods and f"{name.partition('.')[0]}.all" not in methods]
+
+
 def _production_problems(host: str, variables: Mapping[str, Any]) -> Iterable[tuple[str, Problem]]:
     """Yield what a host of a production platform lacks, each with the name by which it can be waived."""
-    methods = variables.get("core_audit_methods", ["all"])
-    if isinstance(methods, Sequence) and not isinstance(methods, str) and "all" not in methods:
-        missing = [name for name in AUDITED if name not in methods and f"{name.partition('.')[0]}.all" not in methods]
-        if missing:
-            yield (
-                "audit_trail",
-                _problem(
-                    "error",
-                    f"{host}: core_audit_methods",
-                    f"leaves out {', '.join(missing)}: who has read or changed people's data, or may, cannot be told",
-                    "add them, or set it to [all]",
-                ),
-            )
+    lost = "who has read or changed people's data, or may, cannot be told"
+    if missing := _unaudited(variables.get("core_audit_methods", ["all"])):
+        found = f"leaves out {', '.join(missing)}: {lost}"
+        problem = _problem("error", f"{host}: core_audit_methods", found, "add them, or set it to [all]")
+        yield "audit_trail", problem
+    settings = variables.get("core_settings")
+    core = settings.get("core") if isinstance(settings, Mapping) else None
+    if isinstance(core, Mapping) and "audit" in core:
+        found = f"replaces what core_audit_methods says: perhaps {lost}"
+        problem = _problem(
+            "error", f"{host}: core_settings.core.audit", found, "take it out, and set core_audit_methods"
+        )
+        yield "audit_trail", problem
     if not variables.get("hardening_journal_forward_to"):
         yield (
             "journal_forwarding",
@@ -358,7 +365,7 @@ def production_problems(
     """Check what a platform for people's data needs beyond what any platform does.
 
     Args:
-        values: By host, `core_audit_methods`, `hardening_journal_forward_to`, `data_disk_device` and
+        values: By host, `core_audit_methods`, `core_settings`, `hardening_journal_forward_to`, `data_disk_device` and
             `data_disk_unlock`, as far as the inventory sets them; see `inventory_values`.
         environment: `pryv_environment`; nothing is asked of other platforms than those for production.
         waivers: Why the platform does without, by the names of `WAIVERS`. It is said in every report.
