@@ -155,3 +155,8 @@ def test_packages_are_those_of_the_role() -> None:
     needs = yaml.safe_load((ROOT / "roles/docker/meta/packages.yml").read_text())["docker"]
     own = {tuple(system.split("-")) for system, names in needs.items() if names == list(docker_host.DOCKERS_OWN)}
     assert own - {("alternative",)} == docker_host.WITH_DOCKERS_OWN
+
+
+def test_the_copies_lie_where_they_are_said_to() -> None:
+    assert yaml.safe_load((ROOT / "roles/docker/vars/main.yml").read_text())["docker_copies"] == docker_host.COPIES
+    assert docker_host.COPIES in (ROOT / "docs/operations/docker.md").read_text()
