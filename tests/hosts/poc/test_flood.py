@@ -133,6 +133,6 @@ def test_one_client_leaves_connections_for_others(platform: Platform) -> None:
         kept, refused = map(int, process.stdout.readline().split())
         start = time.monotonic()
         assert platform.ask(leader, name, "/service/info").status == 200
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 5
     assert kept <= most
     assert refused >= 500
