@@ -400,6 +400,64 @@ def test_all_that_an_inventory_has_wrong_is_in_one_report(tmp_path: Path) -> Non
     assert not any(secret in done.stdout + done.stderr for secret in ("Password", "hush"))
 
 
+# -- what production needs --------------------------------------------------------------------------------------
+
+
+FORWARDED = {"hardening_journal_forward_to": "https://logs.example.com"}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, []),
+        ({"core_audit_methods": ["all"]}, []),
+        ({"core_audit_methods": ["events.all", "accesses.all", "auth.login"]}, []),
+        ({"core_audit_methods": list(preflight.AUDITED)}, []),
+        (
+            {"core_audit_methods": ["accesses.create"]},
+            ["error co1: core_audit_methods: leaves out events.get, events.getOne, events.create, events.update"],
+        ),
+        (
+            {"core_audit_methods": ["events.all", "accesses.all"]},
+            ["error co1: core_audit_methods: leaves out auth.login:"],
+        ),
+        ({"core_settings": {"core": {"trustProxy": 1}, "hfs": None}}, []),
+        (
+            {"core_settings": {"core": {"audit": {"active": False}}}},
+            ["error co1: core_settings.core.audit: replaces what core_audit_methods says"],
+        ),
+        ({"hardening_journal_forward_to": ""}, ["error co1: hardening_journal_forward_to: is not set"]),
+        ({"data_disk_device": "/dev/vdb"}, ["warning co1: data_disk_unlock: is tpm2"]),
+        ({"data_disk_device": "/dev/vdb", "data_disk_unlock": "tang"}, []),
+    ],
+)
+def test_what_a_platform_for_peoples_data_needs(given: dict[str, Any], expected: list[str]) -> None:
+    values = {"co1": FORWARDED | given}
+    found = preflight.production_problems(values, "production")
+    assert [line[: len(start)] for line, start in zip(lines(found), expected, strict=True)] == expected
+    assert all("or say why not: `preflight_waivers: {" in problem["remedy"] for problem in found)
+    assert preflight.production_problems(values, "integration") == []
+    less = {"error": "warning", "warning": "note"}
+    waived = preflight.production_problems(values, "production", dict.fromkeys(preflight.WAIVERS, "the contract "))
+    assert [problem["severity"] for problem in waived] == [less[problem["severity"]] for problem in found]
+    assert all(problem["problem"].endswith("; waived: the contract") for problem in waived)
+    assert preflight.production_problems(values, "production", dict.fromkeys(preflight.WAIVERS, " ")) == found
+
+
+def test_waivers_and_audited_methods_are_those_that_the_roles_document() -> None:
+    def options(role: str) -> dict[str, Any]:
+        content = yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text())
+        return dict(content["argument_specs"]["main"]["options"])
+
+    assert list(options("preflight")["preflight_waivers"]["options"]) == list(preflight.WAIVERS)
+    assert set(preflight.AUDITED) < set(options("core")["core_audit_methods"]["choices"])
+    specification = {"argument_specs": {"main": {"options": options("core")}}}
+    (found,) = preflight.variable_problems(
+        HostVars(co1={"core_audit_methods": ["event.get"]}), ["co1"], [specification], []
+    )
+    assert "got no match for: event.get" in found["problem"].lower()
+
+
 # -- hosts -----------------------------------------------------------------------------------------------------
 
 PLATFORM: dict[str, Any] = {
