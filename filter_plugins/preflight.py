@@ -557,10 +557,10 @@ def _firewall_problems(
             needed, what = ["containers"], "from and to containers"
         else:
             needed = sorted({f"{flow['protocol']}/{flow['port']}" for flow in flows})
-            what = ", ".join(port for port in needed if port not in firewall["open"])
+            what = ", ".join(port for port in needed if not _is_open(port, firewall["open"]))
         if not remedy:
             remedy = f"nft delete {name}, and take out what loads it at boot"
-        if set(needed) - set(firewall["open"]):
+        if not all(_is_open(port, firewall["open"]) for port in needed):
             yield _problem(
                 "error",
                 host,
@@ -574,6 +574,17 @@ def _firewall_problems(
                 f"has a firewall of its own ({name}), which seems to let the platform's ports through",
                 "see that it does so for all who need them, beside role firewall's",
             )
+
+
+def _is_open(wanted: str, opened: Sequence[str]) -> bool:
+    """Tell whether a port like tcp/443 is one of those that a firewall lets through, or in a range like tcp/400-500."""
+    protocol, _, port = wanted.partition("/")
+    for entry in opened:
+        of, _, ports = entry.partition("/")
+        first, _, last = ports.partition("-")
+        if entry == wanted or (of == protocol and last and int(first) <= int(port) <= int(last)):
+            return True
+    return False
 
 
 def _port_problems(host: str, survey: Mapping[str, Any], roles: Sequence[str]) -> Iterable[Problem]:

@@ -122,7 +122,7 @@ survey:
     firewalls:
       description:
         - Chains of others that drop what they do not know, each with C(name), the C(hook) it sees (C(input) or
-          C(forward)), and C(open), what it lets through, such as C(tcp/22).
+          C(forward)), and C(open), what it lets through, such as C(tcp/22) or C(tcp/80-90).
       type: list
     docker:
       description:
@@ -388,7 +388,8 @@ def nft_rule(expressions: list[dict[str, t.Any]], sets: t.Mapping[str, list[t.An
     opens: list[str] = []
     for expression in expressions:
         kind, content = next(iter(expression.items()))
-        target = content.get("name", "") if kind == "xt" and content.get("type") == "target" else kind
+        # Older ones say of iptables' extensions only that there is one.
+        target = content.get("name", "") if kind == "xt" and content and content.get("type") == "target" else kind
         if target.lower() in ("accept", "drop", "reject"):
             verdict = "accept" if target.lower() == "accept" else "drop"
         elif kind in ("jump", "goto"):
@@ -420,11 +421,17 @@ def nft_opens(left: t.Any, right: t.Any, sets: t.Mapping[str, list[t.Any]]) -> l
         return []
     protocols = ("tcp", "udp") if payload.get("protocol") == "th" else (payload["protocol"],)
     ports: list[str] = []
-    for value in values:
+    plain = [value["elem"]["val"] if isinstance(value, dict) and "elem" in value else value for value in values]
+    for value in plain:
         first, last = value["range"] if isinstance(value, dict) and "range" in value else (value, value)
         if isinstance(first, int) and isinstance(last, int):
-            ports += [f"{protocol}/{port}" for protocol in protocols for port in range(first, last + 1)]
+            ports += [f"{protocol}/{ports_text(first, last)}" for protocol in protocols]
     return ports
+
+
+def ports_text(first: int, last: int) -> str:
+    """Return a range of ports as text: ``22``, ``8000-8080``."""
+    return str(first) if first == last else f"{first}-{last}"
 
 
 def iptables_tables(text: str, family: str) -> Tables:
@@ -461,7 +468,7 @@ def iptables_rule(words: list[str]) -> Rule:
     opens = ["containers"] if re.search(r"(?<!! )-i (docker0|br-)", conditions) else []
     for item in ports[1].split(",") if ports and protocol else ():
         first, _, last = item.partition(":")
-        opens += [f"{protocol[1]}/{port}" for port in range(int(first), int(last or first) + 1)] if protocol else []
+        opens += [f"{protocol[1]}/{ports_text(int(first), int(last or first))}"] if protocol else []
     return Rule(verdict, always, opens)
 
 

@@ -187,7 +187,15 @@ ACCEPT, DROP = {"accept": None}, {"drop": None}
 def test_a_chain_that_drops_by_its_policy_and_what_it_opens() -> None:
     table = [chain("company", "input", "input", "drop"), chain("company", "forward", "forward", "drop")]
     table += [
-        {"set": {"family": "inet", "table": "company", "name": "ports", "type": "inet_service", "elem": [25, 26]}}
+        {
+            "set": {
+                "family": "inet",
+                "table": "company",
+                "name": "ports",
+                "type": "inet_service",
+                "elem": [25, {"elem": {"val": 26}}],
+            }
+        }
     ]
     rules = [
         rule("company", "input", dport(22), {"counter": {}}, ACCEPT),
@@ -206,7 +214,7 @@ def test_a_chain_that_drops_by_its_policy_and_what_it_opens() -> None:
             },
         ),
     ]
-    opened = ["tcp/22", "tcp/25", "tcp/26", "tcp/443", "tcp/444", "tcp/53", "tcp/80", "tcp/993", "udp/53"]
+    opened = ["tcp/22", "tcp/25", "tcp/26", "tcp/443-444", "tcp/53", "tcp/80", "tcp/993", "udp/53"]
     assert nft(*table, *rules) == [
         {"name": "table inet company", "hook": "input", "open": opened},
         {"name": "table inet company", "hook": "forward", "open": opened},
@@ -226,6 +234,7 @@ def test_chains_that_drop_some_packets_or_see_others_are_nobodys_firewall() -> N
     state = {"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": "invalid"}}
     assert nft(chain("a", "in", "input"), rule("a", "in", state, DROP)) == []
     assert nft(chain("a", "in", "input"), rule("a", "in", {"limit": {"rate": 1}}, DROP)) == []
+    assert nft(chain("a", "in", "input"), rule("a", "in", {"xt": None}, DROP)) == []
     assert nft(chain("a", "out", "output", "drop"), chain("a", "named"), rule("a", "named", DROP)) == []
 
 
@@ -255,7 +264,7 @@ COMMIT
 
 def test_iptables_and_who_has_written_its_rules() -> None:
     tables = machine_survey.iptables_tables(UFW, "ip")
-    opened = ["tcp/22", "udp/53", "udp/60000", "udp/60001"]
+    opened = ["tcp/22", "udp/53", "udp/60000-60001"]
     assert machine_survey.firewalls(tables) == [{"name": "ufw", "hook": "input", "open": opened}]
 
 

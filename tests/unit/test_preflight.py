@@ -692,7 +692,8 @@ def test_who_cannot_become_root_is_named(reason: str, account: str, problem: str
         (("table inet company", "input", []), "error", "which drops tcp/22, tcp/443", "nft delete table inet company"),
         (("table inet company", "forward", []), "error", "which drops from and to containers", "nft delete table"),
         (("table inet company", "forward", ["containers"]), "note", "seems to let", "see that it does so"),
-        (("iptables", "input", ["tcp/22", "tcp/443"]), "note", "seems to let", "see that it does so"),
+        (("iptables", "input", ["tcp/23", "tcp/400-442"]), "error", "which drops tcp/22, tcp/443", "iptables -P INPUT"),
+        (("iptables", "input", ["tcp/22", "tcp/400-443"]), "note", "seems to let", "see that it does so"),
     ],
 )
 def test_other_firewalls_are_named_with_what_to_do(
