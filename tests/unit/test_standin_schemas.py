@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 
-from tests.standins.standin import config, schemas
-from tests.unit.test_core_settings import rendered
+from tests.standins.standin import config, mongodb, schemas
+from tests.unit.test_core_settings import rendered, trusted
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
 
 SERVICES = {
     "core": schemas.CORE,
@@ -19,6 +25,14 @@ SERVICES = {
     "mongodb": schemas.MONGODB,
 }
 ENDPOINT = {"url": "https://sms.example/send", "method": "POST", "body": "", "headers": {}}
+
+
+def mail(**variables: Any) -> dict[str, Any]:
+    """The configuration of mail as its role writes it."""
+    values = {part: yaml.safe_load((ROLES / f"mail/{part}/main.yml").read_text()) for part in ("defaults", "vars")}
+    shared = {"pryv_domain": "poc.pryv.test", "pryv_mail_provider": "pryv", "pryv_secrets": {"mail_key": "mail's key"}}
+    templar = Templar(DataLoader(), trusted(shared | values["defaults"] | values["vars"]) | variables)
+    return dict(templar.template(trust_as_template("{{ mail_program }}")))
 
 
 def with_value(content: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
@@ -53,6 +67,23 @@ def test_each_key_is_named_when_it_is_wrong(service: str) -> None:
             assert config.problems(with_value(content, path, None), SERVICES[service]) == [
                 f"{path} is missing; it must be {kind.name}"
             ]
+
+
+@pytest.mark.parametrize("user", [{}, {"user": "pryv", "password": "for tests"}])
+def test_what_role_mail_writes_is_taken(user: dict[str, str]) -> None:
+    content = mail(mail_smtp={"host": "smtp.example", **user}, mail_from={"name": "Pryv", "address": "no@example.org"})
+    config.check(content, schemas.MAIL)
+    found = config.problems(with_value(content, "smtp.host", None), schemas.MAIL)
+    assert found == ["smtp.host is missing; it must be a text"]
+
+
+def test_mongod_starts_with_no_section_that_it_does_not_know(tmp_path: Path) -> None:
+    (tmp_path / "mongodb.yml").write_text(yaml.safe_dump({"storage": {"dbPath": "data"}, "sharing": {}, "net": {}}))
+    with pytest.raises(config.ConfigError) as caught:
+        mongodb.run(tmp_path)
+    assert {line.split()[0] for line in str(caught.value).splitlines()} == {
+        *("net.bindIp", "storage.dbPath", "systemLog.destination", "systemLog.path", "sharing")
+    }
 
 
 def test_all_problems_are_named_at_once() -> None:
