@@ -41,6 +41,7 @@ KEY = FLEET / "id_ed25519"
 KNOWN_HOSTS = FLEET / "known_hosts"
 #: For people and tests: `ssh -F .cache/fleet/ssh_config co1.poc`.
 SSH_CONFIG = FLEET / "ssh_config"
+SSH_PORT = 22
 #: Where SSH keeps open connections, followed by the address; a socket's path has to be short.
 CONTROL = "~/.ansible/cp/fleet-"
 #: What may be shared between checkouts, because its name says what is in it.
@@ -140,10 +141,12 @@ class Host:
     Attributes:
         name: Its inventory name.
         addresses: The address that administrators reach first, then distinct private and public ones.
+        port: Where its SSH server listens.
     """
 
     name: str
     addresses: tuple[ipaddress.IPv4Address, ...]
+    port: int = SSH_PORT
 
     @property
     def address(self) -> str:
@@ -202,7 +205,7 @@ def parse_hosts(inventory: Mapping[str, Any]) -> list[Host]:
                 addresses[ipaddress.IPv4Address(value)] = None
             except ValueError as error:
                 raise FleetError(f"{name}: {variable} is {value!r}, and has to be an IPv4 address") from error
-        hosts.append(Host(name, tuple(addresses)))
+        hosts.append(Host(name, tuple(addresses), int(variables.get(name, {}).get("ansible_port", SSH_PORT))))
     return hosts
 
 
@@ -466,8 +469,10 @@ class Fleet:
             known = KNOWN_HOSTS.read_text().splitlines(keepends=True) if KNOWN_HOSTS.exists() else []
             for host in self.hosts:
                 kind, key, *_ = make_key(self._host_key(host), host.name).split()
-                addresses = ",".join(map(str, host.addresses))
-                known = [*strangers(known, host, self.name), f"{addresses},{host.name}.{self.name} {kind} {key}\n"]
+                names = [*map(str, host.addresses), f"{host.name}.{self.name}"]
+                if host.port != SSH_PORT:
+                    names.insert(-1, f"[{host.address}]:{host.port}")
+                known = [*strangers(known, host, self.name), f"{','.join(names)} {kind} {key}\n"]
             KNOWN_HOSTS.write_text("".join(known))
             SSH_CONFIG.write_text(ssh_config(known))
 
@@ -542,6 +547,8 @@ class Fleet:
             "etc/fleet-addresses": ("".join(f"{a}/{n.prefixlen} {n}\n" for a, n in further).encode(), 0o644, 0),
             "home/ops/.ssh/authorized_keys": (KEY.with_suffix(".pub").read_bytes(), 0o600, 1000),
         }
+        if host.port != SSH_PORT:
+            files["etc/ssh/sshd_config.d/port.conf"] = (f"Port {host.port}\n".encode(), 0o644, 0)
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as archive:
             folder = tarfile.TarInfo("home/ops/.ssh")
@@ -695,7 +702,11 @@ def ssh_config(known: Sequence[str]) -> str:
         known: Lines of known_hosts: the address first, the name last.
     """
     hosts = (line.split()[0].split(",") for line in known)
-    lines = [f"Host {names[-1]}\n  HostName {names[0]}\n" for names in hosts]
+    lines = [
+        f"Host {names[-1]}\n  HostName {names[0]}\n"
+        + "".join(f"  Port {name.rpartition(':')[2]}\n" for name in names if name.startswith("["))
+        for names in hosts
+    ]
     return "".join(lines) + (
         f"Host *\n  User ops\n  IdentityFile {KEY}\n  IdentitiesOnly yes\n  UserKnownHostsFile {KNOWN_HOSTS}\n"
         f"  ControlMaster auto\n  ControlPath {CONTROL}%h\n  ControlPersist 60\n"
@@ -719,7 +730,7 @@ def await_ssh(host: Host) -> None:
     deadline = time.monotonic() + BOOT_SECONDS
     while time.monotonic() < deadline:
         try:
-            with socket.create_connection((host.address, 22), timeout=5) as connection:
+            with socket.create_connection((host.address, host.port), timeout=5) as connection:
                 if connection.recv(4) == b"SSH-":
                     return
         except OSError:

@@ -66,6 +66,12 @@ def test_fleets_of_two_checkouts_do_not_share_names(tmp_path: Path) -> None:
     assert all(prefix.startswith("poc-") for prefix in prefixes)
 
 
+def test_ssh_finds_a_host_at_its_own_port() -> None:
+    known = ["10.0.0.1,[10.0.0.1]:2222,co1.poc key\n", "10.0.0.2,co2.poc key\n"]
+    hosts = fleet.ssh_config(known).partition("Host *")[0]
+    assert hosts == "Host co1.poc\n  HostName 10.0.0.1\n  Port 2222\nHost co2.poc\n  HostName 10.0.0.2\n"
+
+
 def test_host_that_moved_is_known_by_its_new_address_alone() -> None:
     (host,) = fleet.parse_hosts(inventory({"co1": {"ansible_host": "10.0.1.1"}}))
     known = ["10.0.0.1,co1.poc key\n", "10.0.1.1,10.0.2.1,web1.load key\n", "10.0.0.2,co1.load key\n"]

@@ -30,6 +30,9 @@ from tests.fleet import fleet
 DOMAIN = "changes.pryv.test"
 #: What the runs said, also for a look after a failure.
 OUTPUTS = fleet.CACHE / "changes"
+#: The password of the first user, as installers leave it; sudo asks for it until role hardening has given another way.
+SUDO_ANSWER = "Summer-0f-Nobody-2026"
+SUDO_FILE = fleet.CACHE / "changes-sudo-password"
 #: Seconds until wrong firewall rules undo themselves.
 UNDO_SECONDS, UNDO_AFTER_BOOT_SECONDS = 10, 45
 
@@ -116,6 +119,7 @@ class Platform:
         OUTPUTS.mkdir(parents=True, exist_ok=True)
         log = OUTPUTS / f"{len(list(OUTPUTS.iterdir())):02}.log"
         environment = {**os.environ, **fleet.environment(), "ANSIBLE_NOCOLOR": "true", "PYTHONUNBUFFERED": "1"}
+        environment |= {"ANSIBLE_BECOME_PASSWORD_FILE": str(SUDO_FILE), "ANSIBLE_FORCE_COLOR": "false"}
         with log.open("wb") as output:
             process = subprocess.Popen(
                 self.command(arguments, variables),
@@ -211,8 +215,20 @@ def platform(request: pytest.FixtureRequest) -> Platform:
     inventory = request.config.getoption("--inventory").resolve()
     for old in OUTPUTS.glob("*.log"):
         old.unlink()
+    SUDO_FILE.write_text(SUDO_ANSWER)
     authority = inventory / "ca/ca.pem"
     return Platform(inventory, Client(authority.read_text() if authority.exists() else None, timeout=30))
+
+
+def becomes_root_without_password(platform: Platform, host: str) -> bool:
+    return platform.shell(host, "runuser -u ops -- sudo -k -n id --user 2>/dev/null || true") == "0\n"
+
+
+def test_first_user_becomes_root_by_a_password(platform: Platform) -> None:
+    for host in ("co1", "reg1"):
+        platform.shell(host, f"echo ops:{SUDO_ANSWER} | chpasswd && usermod --append --groups sudo ops")
+        platform.shell(host, "rm /etc/sudoers.d/ops && touch /etc/sudoers.d/others && chmod 0644 /etc/sudoers.d/others")
+        assert not becomes_root_without_password(platform, host)
 
 
 @pytest.mark.parametrize(
@@ -220,6 +236,7 @@ def platform(request: pytest.FixtureRequest) -> Platform:
     [
         ("firewall : Place the rules", 1),  # new rules that nobody confirms any more
         ("packages : Install the packages", 8),  # in the middle of a transaction
+        ("hardening : Say who may log in", 1),  # between one way to become root and the other
         ("compose : Bring up the containers", 1),
     ],
 )
@@ -237,6 +254,12 @@ def test_run_after_that_makes_the_platform_without_a_host_that_does_not_answer(p
     # Now there is an authority.
     platform.client.context.load_verify_locations(platform.inventory / "ca/ca.pem")
     assert platform.register("early-user", "switzerland") == "co1"
+
+
+def test_whoever_became_root_by_a_password_needs_none_any_more(platform: Platform) -> None:
+    for host in ("co1", "reg1"):
+        assert platform.shell(host, "passwd --status ops").startswith("ops L ")
+        assert becomes_root_without_password(platform, host)
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +301,7 @@ def test_certificate_that_will_not_do_is_refused(
 @pytest.mark.parametrize(
     ("right", "wrong", "said"),
     [
-        ("co2: {ansible_host: 10.77.52.12}", "co2: {ansible_host: 10.77.52.11}", "co1 has this one"),
+        ("co2:\n      ansible_host: 10.77.52.12", "co2:\n      ansible_host: 10.77.52.11", "co1 has this one"),
         ("privacy_zone: america", "privacy_zone: atlantis", "privacy_zones.atlantis"),
     ],
     ids=["address of another host", "zone without requirements"],
@@ -316,6 +339,22 @@ def test_rules_that_lock_out_undo_themselves(platform: Platform) -> None:
     assert time.monotonic() - ended < UNDO_SECONDS + 5
     assert {answer for _, answer in answers} == {"200"}, answers
     assert "/etc/pryv/firewall/rules.nft" in run.output
+    assert platform.state()["co1"] == before
+
+
+def test_rules_that_were_flushed_come_back_only_if_they_let_in(platform: Platform) -> None:
+    """They are those of an inventory that locks out, and no file changes."""
+    before, rules = platform.state()["co1"], "/etc/pryv/firewall/rules.nft"
+    platform.shell("co1", f"sed -i s,10.77.0.0/16,192.0.2.0/24, {rules} && nft delete table inet pryv")
+    run = platform.provision(
+        *("--limit", "co1", "--tags", "firewall"),
+        variables={"pryv_admin_networks": ["192.0.2.0/24"], "firewall_confirm_within": UNDO_SECONDS},
+    )
+    assert run.status != 0, run.recap
+    assert "changed_paths: []" in run.output
+    fleet.await_ssh(next(host for host in platform.hosts.hosts if host.name == "co1"))
+    assert "inet pryv" not in platform.shell("co1", "nft list tables")
+    platform.shell("co1", f"sed -i s,192.0.2.0/24,10.77.0.0/16, {rules} && systemctl reload pryv-firewall.service")
     assert platform.state()["co1"] == before
 
 
@@ -381,6 +420,16 @@ def test_nothing_is_left_to_do(platform: Platform) -> None:
     assert run.status == 0, run.recap
     changed = {host: counts["changed"] for host, counts in run.recap.items()}
     assert changed == {"co1": 0, "co2": 0, "co3": 0, "reg1": 0}
+
+
+def test_what_is_behind_a_host_of_the_platform_is_reached_through_it(platform: Platform) -> None:
+    """Over new connections, at the jump host's own port, and nothing else is."""
+    ssh = ["ssh", "-F", str(fleet.SSH_CONFIG), "-o", "ControlPath=none"]
+    jump, behind = f"reg1.{platform.hosts.name}", f"co2.{platform.hosts.name}"
+    way = f"ProxyCommand={' '.join(ssh)} -W %h:%p {jump}"
+    assert fleet.run([*ssh, "-o", way, behind, "sudo -n hostname"]) == "co2\n"
+    with pytest.raises(fleet.FleetError, match="administratively prohibited"):
+        fleet.run([*ssh, "-W", f"{platform.address('co1')}:22", jump])
 
 
 def await_mail(platform: Platform, sent: str) -> None:
@@ -471,7 +520,7 @@ def test_no_secret_is_in_what_runs_said(platform: Platform, secrets: dict[str, s
     said = {log.name: log.read_text(errors="replace") for log in logs}
     keys = [lines_of_key(name, platform.inventory / "ca" / name) for name in ("ca.key", "platform.key")]
     assert all(keys)
-    values = {**secrets, "mail_smtp.password": "Smtp-Password-0f-Nobody", **keys[0], **keys[1]}
+    values = {**secrets, "mail_smtp.password": "Smtp-Password-0f-Nobody", "sudo": SUDO_ANSWER, **keys[0], **keys[1]}
     # What is no secret is found: a line of a file that everybody may read, and that a file with a password was made.
     public = {"diff": f"+    server_name mail.{DOMAIN};", "made": "/etc/pryv/mail/mail/mail.json: made"}
     assert found_in("".join(said.values()), public) == list(public)

@@ -63,10 +63,10 @@ def addresses(host: fleet.Host) -> dict[int, str]:
     return {4: host.address, 6: str(fleet.ipv6_address(host.addresses[0]))}
 
 
-def configure(inventory: Path, **variables: object) -> None:
-    """Provisions the firewall of co4, with extra variables."""
+def configure(inventory: Path, hosts: str = "co4", **variables: object) -> None:
+    """Provisions the firewall of hosts, with extra variables."""
     subprocess.run(
-        [*SITE, "--inventory", str(inventory.resolve()), "--limit", "co4", "--extra-vars", json.dumps(variables)],
+        [*SITE, "--inventory", str(inventory.resolve()), "--limit", hosts, "--extra-vars", json.dumps(variables)],
         check=True,
         cwd=CHECKOUT,
         env={**os.environ, **fleet.environment()},
@@ -321,14 +321,17 @@ def test_egress_list_lets_out_what_it_names(
         configure(inventory)
 
 
-def test_rules_that_somebody_flushed_come_back(
+def test_rules_that_somebody_flushed_or_changed_come_back(
     inventory: Path, machines: dict[str, Host], container_hosts: fleet.Fleet
 ) -> None:
-    before = machines["co4"].check_output(RULES)
-    machines["co4"].check_output("nft delete table inet pryv")
-    configure(inventory)
-    assert machines["co4"].check_output(RULES) == before
-    closed_from_outside(container_hosts, machines, "co4")
+    changes = {"co3": "nft insert rule inet pryv input accept", "co4": "nft delete table inet pryv"}
+    before = {name: machines[name].check_output(RULES) for name in changes}
+    for name, change in changes.items():
+        machines[name].check_output(change)
+    configure(inventory, "co3,co4")
+    assert {name: machines[name].check_output(RULES) for name in changes} == before
+    for name in changes:
+        closed_from_outside(container_hosts, machines, name)
 
 
 def test_rules_are_there_after_a_reboot(machines: dict[str, Host], container_hosts: fleet.Fleet) -> None:
