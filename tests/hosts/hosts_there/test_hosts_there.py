@@ -86,7 +86,7 @@ class Hosts:
     def play(self, playbook: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs a playbook."""
         program = str(Path(sys.executable).with_name("ansible-playbook"))
-        environment = {**os.environ, **fleet.environment(), "ANSIBLE_NOCOLOR": "true"}
+        environment = {**os.environ, **fleet.environment(), "ANSIBLE_NOCOLOR": "true", "ANSIBLE_FORCE_COLOR": "false"}
         command = [program, playbook, "--inventory", str(self.inventory.absolute()), *arguments]
         return subprocess.run(command, cwd=fleet.CHECKOUT, env=environment, capture_output=True, text=True, check=False)
 
