@@ -61,8 +61,8 @@ def test_users_webhooks_meet_nobody_who_believes_whoever_is_inside(platform: Pla
     needed = [f"{platform.address(registry)}:443", mongodb]
     found = reached(machine, "pryv-core-webhooks-1", *closed, *needed)
     assert {target: found[target] for target in closed if found[target] in LISTENING} == {}
-    # Refused at once: what waits for an answer that never comes holds up others.
-    assert "timed out" not in str(found)
+    # Refused at once: waiting holds up others. To the rest, a host may have no way itself.
+    assert "timed out" not in str([found[target] for target in (influxdb, *ssh)])
     assert {target: found[target] for target in needed} == dict.fromkeys(needed, OPEN)
     assert reached(machine, "pryv-core-core-1", *needed, influxdb) == dict.fromkeys([*needed, influxdb], OPEN)
 
