@@ -27,13 +27,12 @@ def test_the_journal_arrives_where_it_is_sent(machine: Host, platform: Platform)
     try:
         run = harden(platform.inventory, OPS, hardening_journal_forward_to=f"https://{name}:{PORT}")
         assert run.returncode == 0, run.stdout
-        # A core's audit trail is in a journal of its own, which is sent on as well.
-        machine.check_output("logger --socket /run/systemd/journal.pryv/dev-log --tag pryv-audit read-by-nobody")
-        deadline = time.monotonic() + 60
-        arrived = f"journalctl --quiet --directory={RECEIVED} --output=cat"
+        # A core's audit trail has a journal of its own. It is sent on as well, and all of it from the beginning.
+        deadline = time.monotonic() + 180
+        arrived = f"journalctl --quiet --directory={RECEIVED} --output=cat --lines=1"
         while not (
-            machine.run(f"{arrived} --lines=1 SYSLOG_IDENTIFIER=sudo").stdout
-            and "read-by-nobody" in machine.run(f"{arrived} SYSLOG_IDENTIFIER=pryv-audit").stdout
+            machine.run(f"{arrived} SYSLOG_IDENTIFIER=sudo").stdout
+            and machine.run(f"{arrived} _NAMESPACE=pryv _TRANSPORT=syslog").stdout
         ):
             status = machine.run("journalctl --unit=systemd-journal-upload.service --lines=5").stdout
             assert time.monotonic() < deadline, status
