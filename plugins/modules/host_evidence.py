@@ -23,7 +23,8 @@ module: host_evidence
 short_description: Collect what an audit has to know of a host, in one call that changes nothing
 description:
   - Reads system, updates, time, units, disks, containers, certificate and the proxy's configuration. Judges nothing.
-  - Variables of containers' environments are left out, since they may be secrets.
+  - Variables of containers' environments are left out, since they may be secrets; keys in the proxy's configuration
+    are masked.
 options:
   data_directory:
     description: Where the platform's data lies.
@@ -424,6 +425,23 @@ def firewall(host: Host, check: str) -> dict[str, t.Any] | None:
     }
 
 
+#: What ``nginx -T`` shows of the file with the keys of the registry's administrators, up to the next file.
+KEYS_FILE = re.compile(r"(?<=/registry_keys\.conf:\n).*?(?=^# configuration file /|\Z)", re.MULTILINE | re.DOTALL)
+#: Its lines that hold no key.
+WITHOUT_KEY = re.compile(r"\s*(#.*|map \$\w+ \$\w+ \{|default 0;|\})?")
+
+
+def proxy(host: Host) -> str | None:
+    """Return the proxy's configuration, keys masked; None when it is not in order or there is no proxy."""
+    text = host.output("nginx", "-T", "-q")
+
+    def masked(found: re.Match[str]) -> str:
+        lines = found[0].split("\n")
+        return "\n".join(line if WITHOUT_KEY.fullmatch(line) else "    masked 1;" for line in lines)
+
+    return KEYS_FILE.sub(masked, text) if text else text
+
+
 def main() -> None:
     """Collect."""
     module = AnsibleModule(
@@ -453,7 +471,7 @@ def main() -> None:
             "certificate": certificate(host, module.params["certificate"]),
             "people": people(),
             "firewall": firewall(host, module.params["firewall_check"]),
-            "nginx": host.output("nginx", "-T", "-q"),
+            "nginx": proxy(host),
         },
     )
 

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 
 from plugins.modules import host_evidence, host_scan, pinned_packages, port_scan
@@ -422,3 +423,28 @@ def test_security_updates_are_told_from_others() -> None:
     assert found["security"] == ["libkrb5-3", "linux-image-6.12"]
     assert found["others"] == 1
     assert not found["automatic"]
+
+
+KEYS = Path(__file__).parents[2] / "roles/registry/templates/root/etc/nginx/conf.d/registry_keys.conf.j2"
+
+
+@pytest.mark.parametrize(
+    "after", ["", "# configuration file /etc/nginx/conf.d/zones.conf:\nmap $a $b {\n  ~^x$ 1;\n}\n"]
+)
+def test_the_proxys_configuration_is_shown_without_keys(after: str) -> None:
+    """What holds one does not leave the host, whatever a key looks like; the rest stays as nginx reads it."""
+    before = "# configuration file /etc/nginx/nginx.conf:\nmap $a $b {\n    ~^x$ 1;\n}\n\n"
+    keys = jinja2.Environment(trim_blocks=True, autoescape=True).from_string(KEYS.read_text())
+    written = keys.render(registry_administrators_keys=["s3cret", "# s3cret; } default 0;"])
+
+    def run(command: list[str], **_: Any) -> tuple[int, str, str]:
+        shown = f"{before}# configuration file /etc/nginx/conf.d/registry_keys.conf:\n{written}\n\n{after}"
+        return (0, shown, "") if command[:2] == ["nginx", "-T"] else (1, "", "")
+
+    shown = host_evidence.proxy(host_evidence.Host(run))
+    assert shown
+    assert "s3cret" not in shown
+    assert shown.startswith(before)
+    assert shown.endswith(f"    default 0;\n    masked 1;\n    masked 1;\n}}\n\n{after}")
+    assert "map $http_authorization $registry_administrator {" in shown
+    assert host_evidence.proxy(host_evidence.Host(lambda *_, **__: (1, "", ""))) is None
