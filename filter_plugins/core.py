@@ -44,6 +44,32 @@ def core_problems(values: Mapping[str, Mapping[str, Any]], bounds: Mapping[str, 
     return problems
 
 
+def deletion_problems(values: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Check that no user's token deletes accounts: by a batch of calls or a socket, it would delete anybody's.
+
+    Args:
+        values: By host, `core_settings`; `core_account_deletion` is checked with all others' choices.
+
+    Returns:
+        Mappings of severity, where, problem and remedy.
+    """
+    problems = []
+    for host, variables in values.items():
+        value: Any = variables.get("core_settings")
+        for key in ("core", "user-account", "delete"):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if "personalToken" in str(value):
+            problems.append(
+                {
+                    "severity": "error",
+                    "where": f"{host}: core_settings.core.user-account.delete",
+                    "problem": f"is {value!r}: with a personalToken, any user could delete any account",
+                    "remedy": "take it out, and leave core_account_deletion at [adminToken]",
+                }
+            )
+    return problems
+
+
 def mfa_problems(values: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
     """Check that the second factor has the endpoints that its mode needs: without them mfa does not start.
 
@@ -120,4 +146,8 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name the filters."""
-        return {"core_problems": core_problems, "mfa_problems": mfa_problems}
+        return {
+            "core_problems": core_problems,
+            "deletion_problems": deletion_problems,
+            "mfa_problems": mfa_problems,
+        }

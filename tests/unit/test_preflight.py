@@ -245,6 +245,36 @@ def test_what_is_no_number_is_left_to_the_check_of_types(value: Any) -> None:
     assert core.core_problems({"co1": {"core_log_days": value}}, BOUNDS) == []
 
 
+def test_no_users_token_deletes_accounts() -> None:
+    """By a batch of calls or a socket, it would delete anybody's."""
+    specification = yaml.safe_load((ROOT / "roles/core/meta/argument_specs.yml").read_text())
+    given = HostVars(co1={"core_account_deletion": ["adminToken", "personalToken"]})
+    (found,) = preflight.variable_problems(given, ["co1"], [specification], [])
+    assert (found["severity"], found["where"]) == ("error", "co1: core_account_deletion")
+    assert "one or more of: adminToken. Got no match for: personalToken" in found["problem"]
+    assert "Right is adminToken" in found["remedy"]
+    assert "lets any user delete any account" in found["remedy"]
+    right = HostVars(co1={"core_account_deletion": ["adminToken"]})
+    assert preflight.variable_problems(right, ["co1"], [specification], []) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "wrong"),
+    [
+        (None, False),
+        ({"core": None}, False),
+        ({"core": {"user-account": {"delete": ["adminToken"]}}}, False),
+        ({"core": {"user-account": {"delete": ["personalToken"]}}}, True),
+        ({"core": {"user-account": {"delete": "personalToken"}}}, True),
+    ],
+)
+def test_no_users_token_deletes_accounts_by_other_settings(settings: Any, wrong: bool) -> None:
+    found = core.deletion_problems({"co1": {"core_settings": settings}, "co2": {}})
+    where = "error co1: core_settings.core.user-account.delete: is "
+    assert [line[: len(where)] for line in lines(found)] == [where] * wrong
+    assert all("adminToken" in problem["remedy"] for problem in found)
+
+
 ENDPOINT = {"url": "https://sms.example.com/send?to={{ phone }}", "method": "POST", "headers": {}, "body": "{{ code }}"}
 DISABLED = "is disabled, and core_mfa_endpoints has some: no user would be asked for a second factor"
 
@@ -347,6 +377,7 @@ def test_all_that_an_inventory_has_wrong_is_in_one_report(tmp_path: Path) -> Non
     )
     wrong = {
         "pryv_secrets": dict.fromkeys(("mail_key",), "Password"),
+        "core_account_deletion": ["personalToken"],
         "core_log_days": 0,
         "core_mfa_mode": "maybe",
         "core_mfa_endpoints": {"single": {"url": "https://sms.example.com/"}},
@@ -380,6 +411,7 @@ def test_all_that_an_inventory_has_wrong_is_in_one_report(tmp_path: Path) -> Non
         "pryv_secrets.mail_key: has 8 characters",
         "core_mfa_mode: value of core_mfa_mode must be one of",
         "core_mfa_endpoints: missing required arguments: body, headers, method found in core_mfa_endpoints -> single",
+        "core_account_deletion: value of core_account_deletion must be one or more of: adminToken",
         "co1: core_log_days: is 0",
         "co1: core_images.core: is pinned by digest",
         "co1: data_disk_device",
