@@ -21,8 +21,8 @@ WITH_DOCKERS_OWN = {("debian", "12")}
 #: Whose packages apt would remove for those that it installs.
 OTHERS = ("docker-engine", "moby-cli", "moby-compose", "moby-containerd", "moby-engine", "moby-runc", "podman-docker")
 DISTRIBUTIONS = ("containerd", "docker-cli", "docker-compose-v2", "docker.io", "runc")
-#: The oldest that know default-network-opts, and that Ansible's module for compose takes.
-OLDEST_ENGINE, OLDEST_COMPOSE = (24, 0), (2, 18)
+#: The oldest that know start_interval of health checks.
+OLDEST_ENGINE, OLDEST_COMPOSE = (25, 0), (2, 24)
 #: Options of the daemon that daemon.json has, too: with both it does not start.
 OURS = (
     *("--bip", "--config-file", "--data-root", "--default-address-pool", "--default-network-opt", "--feature", "--icc"),

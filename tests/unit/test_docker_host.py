@@ -39,13 +39,13 @@ def test_a_host_without_docker_and_one_with_ours_pass() -> None:
 def test_dockers_own_packages_do_where_they_are_whole_and_recent() -> None:
     assert found(survey(packages=OWN)) == []
     assert found(survey("debian-12", packages=OWN)) == []
-    (line,) = found(survey(packages=OWN | {"docker-compose-plugin": "2.17.3-1"}))
+    (line,) = found(survey(packages=OWN | {"docker-compose-plugin": "2.23.3-1"}))
     assert (
-        line == "error: has docker-compose-plugin 2.17.3-1, and 2.18 is the oldest that will do "
+        line == "error: has docker-compose-plugin 2.23.3-1, and 2.24 is the oldest that will do "
         "-> upgrade docker-compose-plugin"
     )
-    (line,) = found(survey(packages=OWN | {"docker-ce": "5:20.10.24~3-0"}))
-    assert line.startswith("error: has docker-ce 5:20.10.24~3-0, and 24.0 is the oldest")
+    (line,) = found(survey(packages=OWN | {"docker-ce": "5:24.0.9~3-0"}))
+    assert line.startswith("error: has docker-ce 5:24.0.9~3-0, and 25.0 is the oldest")
 
 
 @pytest.mark.parametrize(
@@ -65,12 +65,22 @@ def test_packages_that_would_be_removed_are_named(system: str, packages: dict[st
 
 def test_a_distributions_docker_that_is_there_and_too_old_is_not_upgraded_by_the_way() -> None:
     (line,) = found(survey("ubuntu-22.04", packages={"docker.io": "20.10.12-0ubuntu4"}))
-    assert line.startswith("error: has docker.io 20.10.12-0ubuntu4, and 24.0 is the oldest")
+    assert line.startswith("error: has docker.io 20.10.12-0ubuntu4, and 25.0 is the oldest")
 
 
 def test_docker_as_a_snap() -> None:
     (line,) = found(survey(snap=True))
     assert line.startswith("error: has Docker as a snap")
+
+
+def test_the_oldest_versions_know_what_compose_files_use() -> None:
+    """Older engines refuse start_interval, and older compose passes over it."""
+    files = ROOT.glob("roles/*/templates/root/etc/pryv/*/compose.yml.j2")
+    assert any("start_interval:" in path.read_text() for path in files)
+    assert docker_host.OLDEST_ENGINE >= (25, 0)
+    assert docker_host.OLDEST_COMPOSE >= (2, 24)
+    told = "engine {}.{} and compose {}.{} or newer".format(*docker_host.OLDEST_ENGINE, *docker_host.OLDEST_COMPOSE)
+    assert told in (ROOT / "docs/operations/docker.md").read_text()
 
 
 IN_USE: dict[str, Any] = {
