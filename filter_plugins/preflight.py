@@ -311,7 +311,7 @@ AUDITED = (
     *(f"accesses.{name}" for name in ("create", "update", "delete")),
     "auth.login",
 )
-WAIVERS = ("audit_trail", "journal_forwarding", "tpm2")
+WAIVERS = ("audit_trail", "journal_forwarding", "audit_trail_forwarding", "tpm2")
 LESS = {"error": "warning", "warning": "note"}
 
 
@@ -372,20 +372,55 @@ def production_problems(
     """
     if environment != "production":
         return []
-    reasons = waivers if isinstance(waivers, Mapping) else {}
+    return [
+        _waived(name, problem, waivers)
+        for host, variables in values.items()
+        for name, problem in _production_problems(host, variables)
+    ]
+
+
+def _waived(name: str, problem: Problem, waivers: object) -> Problem:
+    """Return a problem as it is with the operator's reason to do without, or with how to give one."""
+    reason = waivers.get(name) if isinstance(waivers, Mapping) else None
+    if isinstance(reason, str) and reason.strip():
+        found = f"{problem['problem']}; waived: {reason.strip()}"
+        return {**problem, "severity": LESS[problem["severity"]], "problem": found}
+    remedy = f"{problem['remedy']}; or say why not: `preflight_waivers: {{{name}: REASON}}`"
+    return {**problem, "remedy": remedy}
+
+
+def audit_forwarding_problems(
+    results: Mapping[str, Mapping[str, Any]],
+    values: Mapping[str, Mapping[str, Any]],
+    topology: Mapping[str, Any],
+    systems: Iterable[str],
+    waivers: object = None,
+) -> list[Problem]:
+    """Check that cores whose journal is sent on send their audit trail, too, which has a journal of its own.
+
+    Args:
+        results: Results of machine_survey by host; those without a survey are passed over.
+        values: By host, `hardening_journal_forward_to`, as far as the inventory sets it.
+        topology: The topology fact.
+        systems: The systems, such as debian-12, whose systemd-journal-upload sends the host's own journal alone.
+        waivers: As for `production_problems`.
+    """
+    one_journal = frozenset(systems)
+    severity = "error" if topology["environment"] == "production" else "warning"
     problems = []
-    for host, variables in values.items():
-        for name, problem in _production_problems(host, variables):
-            reason = reasons.get(name)
-            if isinstance(reason, str) and reason.strip():
-                less = {
-                    "severity": LESS[problem["severity"]],
-                    "problem": f"{problem['problem']}; waived: {reason.strip()}",
-                }
-                problems.append({**problem, **less})
-            else:
-                remedy = f"{problem['remedy']}; or say why not: `preflight_waivers: {{{name}: REASON}}`"
-                problems.append({**problem, "remedy": remedy})
+    for host, result in results.items():
+        system = result.get("survey", {}).get("system", {})
+        name = f"{system.get('ID')}-{system.get('VERSION_ID')}"
+        receiver = values.get(host, {}).get("hardening_journal_forward_to")
+        if receiver and name in one_journal and "core" in topology["hosts"][host]["roles"]:
+            problem = _problem(
+                severity,
+                f"{host}: hardening_journal_forward_to",
+                f"sends the host's journal on without the audit trail of people's data, since the systemd of {name} is "
+                "older than 254: whoever becomes root there can change it",
+                "take Debian 13 or Ubuntu 24.04 for cores",
+            )
+            problems.append(_waived("audit_trail_forwarding", problem, waivers))
     return problems
 
 
@@ -687,6 +722,7 @@ class FilterModule:
         return {
             "archive_problems": archive_problems,
             "as_warnings": as_warnings,
+            "audit_forwarding_problems": audit_forwarding_problems,
             "controller_files": controller_files,
             "delegation_problems": delegation_problems,
             "inventory_values": inventory_values,

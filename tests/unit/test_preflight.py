@@ -476,6 +476,42 @@ def test_what_a_platform_for_peoples_data_needs(given: dict[str, Any], expected:
     assert preflight.production_problems(values, "production", dict.fromkeys(preflight.WAIVERS, " ")) == found
 
 
+@pytest.mark.parametrize(
+    ("system", "environment", "receiver", "severity"),
+    [
+        (("debian", "12"), "production", "https://logs.example.com", "error"),
+        (("ubuntu", "22.04"), "production", "https://logs.example.com", "error"),
+        (("ubuntu", "22.04"), "integration", "https://logs.example.com", "warning"),
+        (("debian", "12"), "production", "", None),
+        (("debian", "13"), "production", "https://logs.example.com", None),
+        (("ubuntu", "24.04"), "production", "https://logs.example.com", None),
+    ],
+)
+def test_cores_that_cannot_send_the_audit_trail_on_are_told_of(
+    system: tuple[str, str], environment: str, receiver: str, severity: str | None
+) -> None:
+    systems = yaml.safe_load((ROOT / "roles/hardening/vars/main.yml").read_text())
+    answer = {"survey": {"system": dict(zip(("ID", "VERSION_ID"), system, strict=True))}}
+    results: dict[str, dict[str, Any]] = {"co1": answer, "reg1": answer, "web1": {"unreachable": True}}
+    values = {host: {"hardening_journal_forward_to": receiver} for host in results}
+
+    def found(waivers: object) -> list[preflight.Problem]:
+        known = systems["hardening_systems_that_upload_one_journal"]
+        platform = PLATFORM | {"environment": environment}
+        return preflight.audit_forwarding_problems(results, values, platform, known, waivers)
+
+    told = found(None)
+    assert [problem["severity"] for problem in told] == ([severity] if severity else []), "the core alone has one"
+    for problem in told:
+        assert problem["where"] == "co1: hardening_journal_forward_to"
+        assert "-".join(system) in problem["problem"]
+        assert "take Debian 13 or Ubuntu 24.04" in problem["remedy"]
+        assert "`preflight_waivers: {audit_trail_forwarding: REASON}`" in problem["remedy"]
+    less = found({"audit_trail_forwarding": "shipped by the backup"})
+    assert [problem["severity"] for problem in less] == ([preflight.LESS[severity]] if severity else [])
+    assert all(problem["problem"].endswith("waived: shipped by the backup") for problem in less)
+
+
 def test_waivers_and_audited_methods_are_those_that_the_roles_document() -> None:
     def options(role: str) -> dict[str, Any]:
         content = yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text())
