@@ -5,6 +5,7 @@ No host is asked and no fact is used: one dead host or ``--limit`` never changes
 
 from __future__ import annotations
 
+import getopt
 import ipaddress
 import re
 import shlex
@@ -81,6 +82,8 @@ LONGEST_DNS_NAME = 253
 PLACEHOLDER = "CHANGE_ME"
 EVERYBODY = ["0.0.0.0/0", "::/0"]
 SSH, DNS = 22, 53
+# The options of OpenSSH's ssh, as getopt takes them.
+SSH_OPTIONS = "1246ab:c:e:fgi:kl:m:no:p:qstvxAB:CD:E:F:GI:J:KL:MNO:P:Q:R:S:TVw:W:XYy"
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _LABEL_RULE = "1 to 63 characters of a-z, 0-9 and '-', beginning and ending with a letter or digit"
@@ -185,20 +188,71 @@ def _jumps(arguments: str) -> list[str]:
     Raises:
         ValueError: A quotation has no end.
     """
-    words, options = iter(shlex.split(arguments)), list[tuple[str, str]]()
-    for word in words:
-        if word[:2] in ("-o", "-J"):
-            text = word[2:] or next(words, "")
-            name, _, value = re.sub(r"^\s*(\w+)(\s*=\s*|\s+)", r"\1=", text).partition("=")
-            options.append(("proxyjump", text) if word[:2] == "-J" else (name.lower(), value))
     found: list[str] = []
-    for name, value in options:
+    for name, value in _proxy_options(arguments):
         if name == "proxyjump":
             found += value.split(",")
         elif name == "proxycommand":
             found += [part for word in shlex.split(value) for part in word.split(",")]
-    # As [ssh://][user@]host[:port], the host perhaps in brackets.
-    return [re.sub(r"^(ssh://)?(.*@)?\[?([^\]@]*?)\]?(:\d+)?$", r"\3", jump.strip()) for jump in found]
+    return [_host_name(jump) for jump in found]
+
+
+def _proxy_options(arguments: str) -> list[tuple[str, str]]:
+    """Return the names, in lower case, and values of ssh's options ``-o`` and ``-J``."""
+    words, options = iter(shlex.split(arguments)), list[tuple[str, str]]()
+    for word in words:
+        if word[:2] in ("-o", "-J"):
+            options.append(_proxy_option(word[:2], word[2:] or next(words, "")))
+    return options
+
+
+def _proxy_option(letter: str, text: str) -> tuple[str, str]:
+    if letter == "-J":
+        return "proxyjump", text
+    name, _, value = re.sub(r"^\s*(\w+)(\s*=\s*|\s+)", r"\1=", text).partition("=")
+    return name.lower(), value
+
+
+def _host_name(destination: str) -> str:
+    """Return the host of [ssh://][user@]host[:port], which is perhaps in brackets, as names are compared."""
+    name = re.sub(r"^(ssh://)?(.*@)?\[?([^\]@]*?)\]?(:\d+)?$", r"\3", destination.strip())
+    return name.rstrip(".").lower()
+
+
+def _certain_jumps(options: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the hosts that ssh logs in at on its way; unlike `_jumps`, no other word of a ``ProxyCommand``."""
+    found: list[str] = []
+    for name, value in options:
+        if name == "proxyjump":
+            found += map(_host_name, value.split(","))
+        elif name == "proxycommand":
+            words = shlex.split(value)
+            of_ssh = [index for index, word in enumerate(words) if word.rpartition("/")[2] == "ssh"]
+            try:
+                given, rest = getopt.getopt(words[of_ssh[0] + 1 :], SSH_OPTIONS) if of_ssh else ([], [])
+                more, _command = getopt.getopt(rest[1:], SSH_OPTIONS)
+            except getopt.GetoptError:
+                continue
+            found += _certain_jumps(_proxy_option(*option) for option in [*given, *more] if option[0] in ("-o", "-J"))
+            found += map(_host_name, rest[:1])
+    # A name with % is the destination's own.
+    return [name for name in found if name and name != "none" and "%" not in name]
+
+
+def _owners(
+    domain: str, hosts: Mapping[str, Mapping[str, Any]], names: Mapping[str, Sequence[str]]
+) -> dict[str, str | None]:
+    """Return which host has a name or an address; None for what several have, which is none of them but a gateway."""
+    claims: dict[str, set[str]] = {}
+    for host, entry in hosts.items():
+        addresses = (entry[key] for key in ("ansible_host", "public_address", "private_address"))
+        for name in (host, f"{host}.{domain}", *addresses):
+            claims.setdefault(_host_name(name), set()).add(host)
+    by_address = {entry["public_address"]: host for host, entry in hosts.items()}
+    for name, having in names.items():
+        if len(having) == 1:
+            claims.setdefault(name, set()).add(by_address[having[0]])
+    return {name: next(iter(owners)) if len(owners) == 1 else None for name, owners in claims.items() if name}
 
 
 def _as_text(value: object) -> str:
@@ -431,13 +485,10 @@ class _Reader:
             return int(value)
         return SSH
 
-    def jump_hosts(self, hosts: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    def jump_hosts(
+        self, hosts: Mapping[str, Mapping[str, Any]], owners: Mapping[str, str | None]
+    ) -> dict[str, list[str]]:
         """Return the platform's own hosts through which others are reached, by host, in the order of the way there."""
-        owners: dict[str, str | None] = {}
-        for host, entry in hosts.items():
-            for name in {host, *(entry[key] for key in ("ansible_host", "public_address", "private_address"))}:
-                # What several have is none of them, but a gateway.
-                owners[name] = None if name in owners else host
         found = {}
         for host in hosts:
             way: list[str] = []
@@ -533,7 +584,6 @@ def derive(groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mapping[
 
     hosts = {host: reader.host(host, [role for role in ROLES if host in role_members[role]]) for host in names}
     reader.addresses_are_unique(hosts)
-    jumps = _lead(hosts, reader.jump_hosts(hosts))
     leader, followers = reader.registry()
     web = reader.web(domain, platform["pryv_web_url"], platform["pryv_web_alias"], hosts)
 
@@ -555,13 +605,17 @@ def derive(groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mapping[
     elif not hostings:
         reader.problem("accepts_users", False, "at least one core must accept users, or the registry does not start")
 
+    name_servers: list[dict[str, str]] = []
+    dns_names: dict[str, list[str]] = {}
+    if not reader.problems:
+        name_servers = [
+            {"name": f"dns{number}", "host": host, "address": hosts[host]["public_address"]}
+            for number, host in enumerate([leader, *followers], start=1)
+        ]
+        dns_names = _names(domain, hosts, leader, followers, name_servers, web["addresses"], cores)
+    jumps = _lead(hosts, reader.jump_hosts(hosts, _owners(domain, hosts, dns_names)))
     if reader.problems:
         raise TopologyError(reader.problems)
-
-    name_servers = [
-        {"name": f"dns{number}", "host": host, "address": hosts[host]["public_address"]}
-        for number, host in enumerate([leader, *followers], start=1)
-    ]
     return {
         "domain": domain,
         "environment": environment,
@@ -573,7 +627,7 @@ def derive(groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mapping[
         "followers": followers,
         "name_servers": name_servers,
         "web": web,
-        "names": _names(domain, hosts, leader, followers, name_servers, web["addresses"], cores),
+        "names": dns_names,
         "flows": [*_flows(hosts, leader, followers, networks, redirect is True), *_jump_flows(hosts, jumps)],
     }
 
@@ -734,9 +788,39 @@ def topology(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any]) -
         raise AnsibleFilterError(f"the inventory does not describe a platform:\n{error}") from error
 
 
+def jump_problems(values: Mapping[str, Mapping[str, Any]], platform: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Filter: warn of jump hosts that are no known hosts of the platform, each of them once.
+
+    Args:
+        values: By host, what `SSH_ARGUMENTS` the inventory sets.
+        platform: The topology.
+
+    Returns:
+        Mappings of severity, where, problem and remedy.
+    """
+    owners = _owners(platform["domain"], platform["hosts"], platform["names"])
+    places: dict[str, str] = {}
+    for host, variables in values.items():
+        for variable in SSH_ARGUMENTS:
+            for jump in _certain_jumps(_proxy_options(str(variables.get(variable) or ""))):
+                if owners.get(jump) is None:
+                    places.setdefault(jump, f"{host}: {variable}")
+    return [
+        {
+            "severity": "warning",
+            "where": where,
+            "problem": f"leads through {jump}, which is no name or address of one host here: if a host of the platform "
+            "is behind that name, it will forward no connections any more, and hosts behind it cannot be reached",
+            "remedy": "if it is one, name it as the inventory does, or set hardening_ssh_tcp_forwarding: true for it; "
+            "if it is somebody else's, nothing to do",
+        }
+        for jump, where in places.items()
+    ]
+
+
 class FilterModule:
     """The filters of this file."""
 
     def filters(self) -> dict[str, Any]:
         """Return them by name."""
-        return {"topology": topology, "inventory_problems": inventory_problems}
+        return {"topology": topology, "inventory_problems": inventory_problems, "jump_problems": jump_problems}

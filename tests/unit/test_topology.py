@@ -364,6 +364,71 @@ def test_a_host_of_the_platform_that_others_are_reached_through_leads_there(argu
     assert set(flow["sources"]) == {"198.51.100.21/32", "10.0.0.21/32", "10.9.9.21/32"}
 
 
+@pytest.mark.parametrize(
+    ("name", "owner"),
+    [
+        ("web1.example.pryv.test", "web1"),
+        ("WEB1.example.pryv.test.", "web1"),
+        ("sw.example.pryv.test", "web1"),
+        ("co2.example.pryv.test", "co2"),
+        ("dns2.example.pryv.test", "reg2"),
+        ("reg.example.pryv.test", "reg1"),
+        ("co2.example.com", None),
+        ("example.pryv.test", None),
+    ],
+)
+@pytest.mark.parametrize("arguments", ["-J ops@{}", '-o ProxyCommand="ssh -W %h:%p ops@{}"'])
+def test_a_jump_host_is_known_by_its_names_in_dns(arguments: str, name: str, owner: str | None) -> None:
+    groups, variables = inventory()
+    variables["co1"]["ansible_ssh_common_args"] = arguments.format(name)
+    found = topology.derive(groups, variables)
+    leading = {host: entry["leads_to"] for host, entry in found["hosts"].items() if entry["leads_to"]}
+    assert leading == ({owner: ["10.9.9.11:22"]} if owner else {})
+    warned = topology.jump_problems({"co1": {"ansible_ssh_common_args": arguments.format(name)}}, found)
+    assert bool(warned) == (owner is None)
+
+
+def test_a_name_that_several_hosts_have_is_no_jump_host_of_ours() -> None:
+    groups, variables = inventory()
+    groups["web"].append("web2")
+    groups["all"].append("web2")
+    variables["web2"] = COMMON | {"ansible_host": "198.51.100.32"}
+    variables["co1"]["ansible_ssh_common_args"] = "-J sw.example.pryv.test"
+    assert not any(entry["leads_to"] for entry in topology.derive(groups, variables)["hosts"].values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unknown"),
+    [
+        ("-o ControlMaster=auto -o ControlPersist=60s -q -4 -p 2222 -i /home/ops/.ssh/key -F /etc/ssh/ours", []),
+        ("-o StrictHostKeyChecking=accept-new -o ProxyJump=none -o ProxyCommand=none", []),
+        ("-J reg1,web1.example.pryv.test", []),
+        ("-J ops@Bastion.example.com:2222,reg1,192.0.2.7", ["bastion.example.com", "192.0.2.7"]),
+        ("-o 'ProxyJump bastion.example.com'", ["bastion.example.com"]),
+        ('-o ProxyCommand="/usr/bin/ssh -qW %h:%p -i key -p 2222 ops@bastion.example.com"', ["bastion.example.com"]),
+        ('-o ProxyCommand="ssh -q bastion.example.com -W [%h]:%p"', ["bastion.example.com"]),
+        (
+            '-o ProxyCommand="ssh -J first.example.com bastion.example.com nc %h 22"',
+            ["first.example.com", "bastion.example.com"],
+        ),
+        ('-o ProxyCommand="ssh -l ops -W %h:%p reg1"', []),
+        ('-o ProxyCommand="nc -X 5 -x proxy.example.com:1080 %h %p"', []),
+        ('-o ProxyCommand="ssh -~ bastion.example.com"', []),
+        ("", []),
+        (None, []),
+    ],
+)
+def test_jump_hosts_that_may_be_ours_under_another_name_are_told_once(
+    arguments: str | None, unknown: list[str]
+) -> None:
+    values = {host: {"ansible_ssh_common_args": arguments} for host in ("co1", "co2")}
+    found = topology.jump_problems(values, derive())
+    assert [problem["problem"].split(",")[0] for problem in found] == [f"leads through {name}" for name in unknown]
+    for problem in found:
+        assert (problem["severity"], problem["where"]) == ("warning", "co1: ansible_ssh_common_args")
+        assert "set hardening_ssh_tcp_forwarding: true for it" in problem["remedy"]
+
+
 def test_a_way_through_several_hosts_is_open_from_each_to_the_next() -> None:
     groups, variables = inventory()
     variables["co1"]["ansible_ssh_extra_args"] = "-J bastion.example.com,reg1,co2"
