@@ -12,7 +12,7 @@ DOCUMENTATION = """
 name: docker_networks
 short_description: Divide the address pool of a host's containers
 description:
-  - The first /24 of the pool is Docker's own bridge. Its second half holds the networks of compose projects, /26 each.
+  - The first /24 of the pool is Docker's own bridge. Its second half holds the networks of compose projects, /28 each.
 options:
   _input:
     description: The pool, an IPv4 network of /22 or larger.
@@ -26,7 +26,7 @@ EXAMPLES = """
   # bridge: 172.29.0.1/24
   # bridge_address: 172.29.0.1
   # pool: 172.29.128.0/17
-  # size: 26
+  # size: 28
 """
 
 RETURN = """
@@ -38,7 +38,9 @@ _value:
 """
 
 LARGEST_PREFIX = 22
-NETWORK_SIZE = 26
+# Addresses for the host and 13 containers, and 32 such networks even in the smallest pool: a host with all roles has
+# 11, and may still have four of /26, each in the place of four, which stay as they are.
+NETWORK_SIZE = 28
 REMEDY = f"give a private network of /{LARGEST_PREFIX} or larger that nothing else uses, like 172.29.0.0/16"
 
 

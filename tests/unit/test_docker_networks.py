@@ -2,10 +2,13 @@
 
 import importlib.util
 import ipaddress
+import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.errors import AnsibleFilterError
 
 SPEC = importlib.util.spec_from_file_location(
@@ -16,6 +19,20 @@ assert SPEC.loader is not None
 docker_networks = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(docker_networks)
 divide = docker_networks.docker_networks
+
+
+TEMPLATES = list((Path(__file__).parents[2] / "roles").glob("*/templates/root/etc/pryv/*/compose.yml.j2"))
+
+
+def networks(template: Path) -> Counter[str]:
+    """How many services are on each network of a compose project, with all that its template can have."""
+    text = re.sub(r"\{% macro.*?endmacro %\}|\{#.*?#\}|\{%.*?%\}", "", template.read_text(), flags=re.DOTALL)
+    # A service that is on one of several networks counts on each of them.
+    text = re.sub(r"\{\{ '(\w+)' if \w+ else '(\w+)' \}\}", r"\1, \2", text)
+    project = yaml.safe_load(re.sub(r"\{\{.*?\}\}", "x", re.sub(r"(?m)^ *\{\{.*\}\}$", "", text)))
+    used = Counter(name for service in project["services"].values() for name in service.get("networks", ["default"]))
+    assert set(used) - {"default"} == set(project.get("networks", {}))
+    return used
 
 
 def platform(**addresses: str) -> dict[str, Any]:
@@ -32,7 +49,19 @@ def test_parts_lie_in_the_pool_and_apart_from_each_other(pool: str) -> None:
     assert rest.subnet_of(whole)
     assert not bridge.network.overlaps(rest)
     assert str(bridge.ip) == parts["bridge_address"]
-    assert len(list(rest.subnets(new_prefix=parts["size"]))) >= 8, "room for every project's networks"
+
+
+def test_the_smallest_pool_has_room_for_a_host_with_all_roles() -> None:
+    """Also where four networks of /26 are left over, one of each project, as hosts may have them."""
+    projects = [networks(template) for template in TEMPLATES]
+    wanted = sum(map(len, projects))
+    assert (len(projects), wanted) == (4, 11)
+    parts = divide(f"192.168.252.0/{docker_networks.LARGEST_PREFIX}")
+    room = len(list(ipaddress.IPv4Network(parts["pool"]).subnets(new_prefix=parts["size"])))
+    left_over = len(projects) * 2 ** (parts["size"] - 26)
+    assert room >= wanted + left_over
+    # The network's own, the host's and the last address are no container's, and a few are for those that come and go.
+    assert 2 ** (32 - parts["size"]) - 3 >= max(max(project.values()) for project in projects) + 4
 
 
 def test_default_pool() -> None:
@@ -40,7 +69,7 @@ def test_default_pool() -> None:
         "bridge": "172.29.0.1/24",
         "bridge_address": "172.29.0.1",
         "pool": "172.29.128.0/17",
-        "size": 26,
+        "size": 28,
     }
 
 
