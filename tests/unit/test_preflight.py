@@ -377,6 +377,7 @@ def test_all_that_an_inventory_has_wrong_is_in_one_report(tmp_path: Path) -> Non
     )
     wrong = {
         "pryv_secrets": dict.fromkeys(("mail_key",), "Password"),
+        "ansible_ssh_common_args": "-J bastion.example.com",
         "core_account_deletion": ["personalToken"],
         "core_log_days": 0,
         "core_mfa_mode": "maybe",
@@ -426,6 +427,7 @@ def test_all_that_an_inventory_has_wrong_is_in_one_report(tmp_path: Path) -> Non
         f"pryv_image_archive: {tmp_path}: cannot be read",
         "reg1: registry_invitation_tokens, number 1: has 4 characters",
         "reg1: registry_providers.mars: is no zone",
+        "ansible_ssh_common_args: leads through bastion.example.com, which is no name or address of one host here",
     ):
         assert expected in report, report
     assert "is no variable of this toolkit" not in report, "the facts that preflight leaves are its own"
