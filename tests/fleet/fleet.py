@@ -89,7 +89,9 @@ def run(command: Sequence[str], *, stdin: bytes | None = None, check: bool = Tru
     Raises:
         FleetError: With the program's own words when it fails.
     """
-    done = subprocess.run(command, input=stdin, capture_output=True, check=False)
+    # Never the input of this process: ssh may have left that one non-blocking, which Ansible refuses.
+    given: Any = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+    done = subprocess.run(command, **given, capture_output=True, check=False)
     if check and done.returncode != 0:
         raise FleetError(f"{shlex.join(command)}: {done.stderr.decode(errors='replace').strip()}")
     return done.stdout.decode(errors="replace")
