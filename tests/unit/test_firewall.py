@@ -22,6 +22,7 @@ TOPOLOGY = {
     "names": {"co1.pryv.test": ["192.0.2.1"], "co2.pryv.test": ["192.0.2.2"], "reg.pryv.test": ["192.0.2.9"]},
     "zones": {"ch": ["co1"], "us": ["co2"]},
 }
+POOL = "172.29.0.0/16"
 TANG = {
     "data_disk_device": "/dev/disk/by-id/data",
     "data_disk_unlock": "tang",
@@ -39,7 +40,14 @@ def rules(**variables: Any) -> str:
         name: trust_as_template(value) if isinstance(value, str) else value for name, value in (own[0] | own[1]).items()
     }
     groups = {"registry": ["reg1"]}
-    variables = {"inventory_hostname": "co1", "topology": TOPOLOGY, "groups": groups, **computed, **variables}
+    variables = {
+        "inventory_hostname": "co1",
+        "topology": TOPOLOGY,
+        "groups": groups,
+        "docker_container_network": POOL,
+        **computed,
+        **variables,
+    }
     return str(
         Templar(loader=DataLoader(), variables=variables).template(
             trust_as_template(TEMPLATE.read_text()), overrides={"trim_blocks": True, "lstrip_blocks": True}
@@ -63,6 +71,12 @@ def test_private_addresses_that_containers_need_are_listed() -> None:
     for variables in ({"firewall_container_egress": [listed]}, {"firewall_egress": [listed]}):
         chain = rules(**variables).partition("chain container {")[2].partition("chain refused")[0]
         assert chain.index("ip daddr 10.1.2.3/32 tcp dport 25 accept") < chain.index("10.0.0.0/8")
+
+
+def test_a_bridge_of_the_host_itself_is_not_taken_for_containers() -> None:
+    judged = [line.split() for line in rules().splitlines() if "iifname" in line and "br-*" in line]
+    assert judged
+    assert all(line[2:5] == ["ip", "saddr", POOL] for line in judged)
 
 
 def test_another_core_changes_the_rules_of_registries_alone() -> None:
