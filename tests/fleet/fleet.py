@@ -91,7 +91,7 @@ def run(command: Sequence[str], *, stdin: bytes | None = None, check: bool = Tru
     """
     # Never the input of this process: ssh may have left that one non-blocking, which Ansible refuses.
     given: Any = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
-    done = subprocess.run(command, **given, capture_output=True, check=False)
+    done: subprocess.CompletedProcess[bytes] = subprocess.run(command, **given, capture_output=True, check=False)
     if check and done.returncode != 0:
         raise FleetError(f"{shlex.join(command)}: {done.stderr.decode(errors='replace').strip()}")
     return done.stdout.decode(errors="replace")
