@@ -21,6 +21,8 @@ Problem = dict[str, str]
 # Pryv asks for keys of 20 to 50 letters and digits where it says so; our own have 43.
 SHORTEST_SECRET, LONGEST_SECRET = 20, 50
 FEWEST_DIFFERENT_CHARACTERS = 10
+# What all cores shared once; see playbooks/secrets.yml.
+SHARED_KEYS = ("core_system_key", "register_system_key")
 
 SYSTEMS = {("debian", "12"), ("debian", "13"), ("ubuntu", "22.04"), ("ubuntu", "24.04")}
 SYSTEM_NAMES = "Debian 12 or 13, Ubuntu 22.04 or 24.04"
@@ -100,8 +102,8 @@ def secret_problems(
     unlocking = "give its password: --ask-vault-pass or ANSIBLE_VAULT_PASSWORD_FILE"
     problems, owners = [_problem("error", path, "is locked", unlocking) for path in locked], dict[str, str]()
     is_locked = bool(problems)
-    for variable, names in wanted.items():
-        secrets = given[variable]
+    for variable, wanted_names in wanted.items():
+        secrets, names = given[variable], list(wanted_names)
         if secrets is not None and not isinstance(secrets, Mapping):
             problems.append(_problem("error", variable, "is not a mapping", "write it as one `name: value` line each"))
             continue
@@ -115,7 +117,16 @@ def secret_problems(
             if weakness:
                 problems.append(_problem("error", where, weakness, f"take it out of the vault and {making}"))
             owners.setdefault(str(value), where)
+        if variable == "pryv_secrets":  # the others' names are hosts', also of cores that are gone
+            problems += [_unwanted_secret(variable, name) for name in secrets or {} if name not in names]
     return problems
+
+
+def _unwanted_secret(variable: str, name: object) -> Problem:
+    remedy = "take it out, or give it a variable of its own"
+    if name in SHARED_KEYS:
+        remedy = "run playbooks/secrets.yml, which retires it (docs/operations/rotate-keys.md)"
+    return _problem("error", f"{variable}.{name}", "is no secret of this toolkit", remedy)
 
 
 def _options(specifications: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -140,3 +141,18 @@ def test_the_steps_of_the_readme_work_in_their_order(inventory: Path) -> None:
     assert "pryv_secrets" not in report
     assert "privacy_zones" not in report
     assert "pryv_domain" in report
+
+
+def test_a_vault_of_the_former_version_is_told_what_to_do(tmp_path: Path) -> None:
+    """Role pryv refuses it as well, with its whole specification: nothing of that is on the screen."""
+    inventory = Path(shutil.copytree(ROOT / "inventories/poc", tmp_path / "poc"))
+    specification = yaml.safe_load((ROOT / "roles/pryv/meta/argument_specs.yml").read_text())
+    names = specification["argument_specs"]["main"]["options"]["pryv_secrets"]["options"]
+    secrets = {"core_system_key": "hush", **{name: hashlib.sha256(name.encode()).hexdigest()[:40] for name in names}}
+    (inventory / "group_vars/all/vault.yml").write_text(yaml.safe_dump({"pryv_secrets": secrets}))
+    screen = play("playbooks/preflight.yml", inventory, "--limit", "web1", "-e", "ansible_ssh_executable=false")
+    report = the_report(screen)
+    assert "pryv_secrets.core_system_key: is no secret of this toolkit\n" in report
+    assert "run playbooks/secrets.yml, which retires it (docs/operations/rotate-keys.md)" in report
+    assert "argument_spec" not in screen
+    assert "hush" not in screen

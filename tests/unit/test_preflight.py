@@ -32,7 +32,24 @@ def lines(problems: list[preflight.Problem]) -> list[str]:
 
 
 def test_strong_secrets_pass() -> None:
-    assert preflight.secret_problems({"pryv_secrets": STRONG | {"one_more": 1}}, WANTED) == []
+    gone = {"co9": "kL3mN5oP7qR9sT1uV3wX5yZ7"}  # a core that was removed
+    given = {"pryv_secrets": STRONG, "pryv_core_admin_keys": gone}
+    assert preflight.secret_problems(given, WANTED | {"pryv_core_admin_keys": []}) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("core_system_key", "run playbooks/secrets.yml, which retires it"),
+        ("register_system_key", "run playbooks/secrets.yml, which retires it"),
+        ("one_more", "take it out, or give it a variable of its own"),
+    ],
+)
+def test_a_secret_that_no_role_has(name: str, remedy: str) -> None:
+    (found,) = preflight.secret_problems({"pryv_secrets": STRONG | {name: "hush"}}, WANTED)
+    assert lines([found]) == [f"error pryv_secrets.{name}: is no secret of this toolkit"]
+    assert found["remedy"].startswith(remedy)
+    assert "hush" not in str(found)
 
 
 @pytest.mark.parametrize(
