@@ -28,6 +28,8 @@ HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]
 DOMAIN = "sample.test"
 GROUPS = {"all": ["co1", "reg1", "web1"], "core": ["co1"], "zone_ch": ["co1"], "registry": ["reg1"], "web": ["web1"]}
+#: Of the loopback, and unlike other addresses of it one of administrators.
+ADMINISTRATOR = "127.0.0.2"
 #: Ports of the services in the rendered configuration, and what stands behind each in the test.
 SERVICES = {3000: "core", 4000: "hfs", 7000: "mfa", 9000: "register", 9025: "mail", 9100: "preview"}
 
@@ -147,11 +149,13 @@ class Client:
 
     Args:
         port: Of the loopback.
+        address: What to connect from.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, address: str = "127.0.0.1") -> None:
         """Opens nothing yet."""
         self._port = port
+        self._address = address
         self._socket: socket.socket | None = None
         self._stream: Any = None
 
@@ -187,7 +191,9 @@ class Client:
 
     def _exchange(self, method: str, message: bytes) -> Answer:
         if self._socket is None:
-            self._socket = socket.create_connection(("127.0.0.1", self._port), timeout=10)
+            self._socket = socket.create_connection(
+                ("127.0.0.1", self._port), timeout=10, source_address=(self._address, 0)
+            )
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._stream = self._socket.makefile("rb")
         self._socket.sendall(message)
@@ -226,11 +232,13 @@ class Doors:
     Attributes:
         mfa_mode: The core's setting.
         through: Through nginx.
+        administrator: The same from an address of administrators.
         straight: Each service by itself, by its name.
     """
 
     mfa_mode: str
     through: Client
+    administrator: Client
     straight: Mapping[str, Client]
 
 
@@ -271,7 +279,7 @@ def start(
     rendered = {
         **render("nginx", "co1", nginx_limits=limits),
         **render("core", "co1", core_mfa_mode=mfa_mode),
-        **render("registry", "reg1"),
+        **render("registry", "reg1", pryv_admin_networks=[ADMINISTRATOR]),
         **render("mail", "reg1"),
     }
     # Streams are not asked here.
@@ -313,4 +321,5 @@ def doors(
 ) -> Iterator[Doors]:
     """A core, a registry and mail behind nginx, with and without a second factor."""
     for port in start(nginx, tmp_path_factory.mktemp("nginx"), oracle, request.param, unlimited()):
-        yield Doors(request.param, Client(port), {service: Client(own) for service, own in oracle.items()})
+        straight = {service: Client(own) for service, own in oracle.items()}
+        yield Doors(request.param, Client(port), Client(port, ADMINISTRATOR), straight)

@@ -88,7 +88,16 @@ const ROUTES = {
     POST /:username/mfa/challenge
     POST /:username/mfa/verify
   `,
-  register: '',
+  register: `
+    POST /users
+    PUT /users
+    DELETE /users/:username
+    POST /users/validate
+    POST /records
+    GET /admin/users
+    GET /admin/users/:username
+    GET /:username/check_username
+  `,
   mail: '',
 };
 // Where core does not put the user's name in front; its sockets are answered before any route.
@@ -122,8 +131,8 @@ function application (service) {
     response.set({ 'X-Service': service, 'X-Route': route, 'X-Target': Buffer.from(request.originalUrl, 'latin1').toString('hex') }).end();
   };
   if (service === 'core') app.use((request, response, next) => request.url.startsWith('/socket.io') ? answer('SOCKET')(request, response) : next());
-  if (!['register', 'mail'].includes(service)) app.use(userFirst(service));
-  app.use(express.urlencoded({ extended: false }), otherMethod);
+  if (service === 'register') app.use((request, response, next) => request.method === 'OPTIONS' ? answer('OPTIONS')(request, response) : next());
+  if (!['register', 'mail'].includes(service)) app.use(userFirst(service), express.urlencoded({ extended: false }), otherMethod);
   for (const line of ROUTES[service].split('\n').map(line => line.trim()).filter(Boolean)) {
     const [method, path] = line.split(' ');
     app[method.toLowerCase()](path, answer(line));

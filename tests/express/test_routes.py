@@ -21,6 +21,8 @@ USER, CORE = f"somebody.{DOMAIN}", f"co1.{DOMAIN}"
 BATCH, BATCHES = 40, 300
 #: In each of the two modes, so that there are more than 20'000 in all.
 TARGETS = BATCH * BATCHES
+#: For cores and administrators.
+REGISTRY_WRITES = ("POST /users", "PUT /users", "DELETE /users/:username", "POST /users/validate", "POST /records")
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -47,6 +49,7 @@ def closed(request: Request, answer: Answer, mfa_mode: str) -> bool:
         or (route == "POST /users" and not own_name),
         "hfs": route == "GET /system/status",
         "preview": "clean-up-cache" in route,
+        "register": route in REGISTRY_WRITES or route.startswith("GET /admin/"),
     }.get(answer.service, False)
 
 
@@ -76,7 +79,17 @@ PATHS = st.one_of(
         [f"/{user}auth/login" for user in ("", "somebody/", "events/", "event/", "users/", "abcde/", "auth/")]
         + ["/register/create-user", "/create-user", "/system/create-user", "/system/user-info/somebody"]
         + ["/system/users/somebody/mfa", "/system/check-platform-integrity", "/user-info/somebody"]
-        + ["/users", "/users/somebody", "/user", "/", "/somebody", "/previews/clean-up-cache"]
+        + [
+            "/users",
+            "/users/somebody",
+            "/users/validate",
+            "/records",
+            "/admin/users",
+            "/user",
+            "/",
+            "/somebody",
+            "/previews/clean-up-cache",
+        ]
         + ["/previews/somebody/clean-up-cache", "/previews/events/abc.jpg", "/system/status", "/events/abc/series"]
         + ["/events/auth/login", "/events/users/somebody", "/series/batch", "/streams/abc", "/mfa/activate", "/login"]
     ),
@@ -332,9 +345,29 @@ def test_what_is_in_no_list_is_not_asked_for(doors: Doors, host: str, path: str)
 
 
 def test_the_registry_gets_what_both_read_alike(doors: Doors) -> None:
-    for path in ("/service/info", "/access/abc", "/a%40b.ch/uid", "/users/validate", "/", "/hostings?a=b", "/user"):
+    for path in ("/service/info", "/access/abc", "/a%40b.ch/uid", "/", "/hostings?a=b", "/user"):
         answer = doors.through.ask("POST", path.encode(), f"reg.{DOMAIN}")
         assert (answer.service, bytes.fromhex(answer.headers["x-target"]).decode()) == ("register", path)
+
+
+@pytest.mark.parametrize("path", ["{}", "{}/", "{}?a=b"])
+def test_what_writes_at_the_registry_takes_an_address_of_the_platform(doors: Doors, path: str) -> None:
+    """Or of administrators; in any case, since Express does not care for it."""
+    for route in REGISTRY_WRITES:
+        method, _, documented = route.partition(" ")
+        for written in (documented, documented.upper()):
+            target = path.format(written.replace(":USERNAME", "server").replace(":username", "server")).encode()
+            straight, outside, inside = (
+                client.ask(method, target, f"reg.{DOMAIN}")
+                for client in (doors.straight["register"], doors.through, doors.administrator)
+            )
+            assert (straight.route, inside.route) == (route, route), target
+            assert (outside.status, outside.service) == (403, ""), target
+
+
+def test_anybody_may_ask_whether_a_path_is_somebodys_name(doors: Doors) -> None:
+    answer = doors.through.ask("GET", b"/users/check_username", f"reg.{DOMAIN}")
+    assert (answer.service, answer.route) == ("register", "GET /:username/check_username")
 
 
 # --- How often -------------------------------------------------------------------------------------------------------
