@@ -365,6 +365,14 @@ def test_what_writes_at_the_registry_takes_an_address_of_the_platform(doors: Doo
             assert (outside.status, outside.service) == (403, ""), target
 
 
+def test_a_page_of_administrators_may_ask_what_it_may_send(doors: Doors) -> None:
+    for path in (b"/admin/users", b"/ADMIN/users/somebody", b"/users/somebody"):
+        assert doors.through.ask("OPTIONS", path, f"reg.{DOMAIN}").route == "OPTIONS"
+    for method in ("GET", "HEAD", "POST"):
+        answer = doors.administrator.ask(method, b"/admin/users", f"reg.{DOMAIN}")
+        assert (answer.status, answer.service) == (401, "")
+
+
 def test_anybody_may_ask_whether_a_path_is_somebodys_name(doors: Doors) -> None:
     answer = doors.through.ask("GET", b"/users/check_username", f"reg.{DOMAIN}")
     assert (answer.service, answer.route) == ("register", "GET /:username/check_username")
