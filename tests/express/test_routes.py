@@ -332,6 +332,13 @@ def test_a_core_takes_the_users_name_as_first_segment(doors: Doors) -> None:
     assert missing == {}
 
 
+def assert_readable(answer: Answer, error: str, method: str = "GET") -> None:
+    """What nginx says by itself has the form of the programs' errors, and pages of any origin may read it."""
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert method == "HEAD" or f'"error":{{"id":"{error}"'.encode() in answer.body
+
+
 @pytest.mark.parametrize(
     "path", ["/favicon.ico", "/reg/service/info", "/system", "/EVENTS", "/nothing/is/here", "/www", "/server-status/of"]
 )
@@ -339,9 +346,7 @@ def test_a_core_takes_the_users_name_as_first_segment(doors: Doors) -> None:
 def test_what_is_in_no_list_is_not_asked_for(doors: Doors, host: str, path: str) -> None:
     answer = doors.through.ask("GET", path.encode(), host)
     assert (answer.status, answer.service) == (404, "")
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.headers["access-control-allow-origin"] == "*"
-    assert b'"error":{"id":"unknown-resource"' in answer.body
+    assert_readable(answer, "unknown-resource")
 
 
 def test_the_registry_gets_what_both_read_alike(doors: Doors) -> None:
@@ -363,6 +368,7 @@ def test_what_writes_at_the_registry_takes_an_address_of_the_platform(doors: Doo
             )
             assert (straight.route, inside.route) == (route, route), target
             assert (outside.status, outside.service) == (403, ""), target
+            assert_readable(outside, "forbidden")
 
 
 def test_a_page_of_administrators_may_ask_what_it_may_send(doors: Doors) -> None:
@@ -371,6 +377,7 @@ def test_a_page_of_administrators_may_ask_what_it_may_send(doors: Doors) -> None
     for method in ("GET", "HEAD", "POST"):
         answer = doors.administrator.ask(method, b"/admin/users", f"reg.{DOMAIN}")
         assert (answer.status, answer.service) == (401, "")
+        assert_readable(answer, "invalid-access-token", method)
 
 
 def test_anybody_may_ask_whether_a_path_is_somebodys_name(doors: Doors) -> None:
