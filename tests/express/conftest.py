@@ -143,6 +143,11 @@ class Answer:
         """The route that Express took it for."""
         return self.headers.get("x-route", "")
 
+    @property
+    def host(self) -> str:
+        """The host name that arrived: that of a target with one, or else the Host header's."""
+        return bytes.fromhex(self.headers.get("x-host", "")).decode("latin-1")
+
 
 class Client:
     """Sends requests as they are given, byte by byte, over a connection that is kept while the other end does.

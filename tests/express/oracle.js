@@ -128,7 +128,8 @@ function application (service) {
   app.disable('x-powered-by');
   app.disable('etag');
   const answer = route => (request, response) => {
-    response.set({ 'X-Service': service, 'X-Route': route, 'X-Target': Buffer.from(request.originalUrl, 'latin1').toString('hex') }).end();
+    const [target, host] = [request.originalUrl, request.headers.host || ''].map(text => Buffer.from(text, 'latin1').toString('hex'));
+    response.set({ 'X-Service': service, 'X-Route': route, 'X-Target': target, 'X-Host': host }).end();
   };
   if (service === 'core') app.use((request, response, next) => request.url.startsWith('/socket.io') ? answer('SOCKET')(request, response) : next());
   if (service === 'register') app.use((request, response, next) => request.method === 'OPTIONS' ? answer('OPTIONS')(request, response) : next());

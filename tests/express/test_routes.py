@@ -40,9 +40,9 @@ class Request:
         return client.ask(self.method, self.target, self.host, self.body, FORM if self.body else "")
 
 
-def closed(request: Request, answer: Answer, mfa_mode: str) -> bool:
+def closed(answer: Answer, mfa_mode: str) -> bool:
     """Whether a request arrived where no client from outside may."""
-    route, own_name = answer.route, request.host.lower().partition(":")[0].rstrip(".") == CORE
+    route, own_name = answer.route, answer.host.lower().partition(":")[0].rstrip(".") == CORE
     return {
         "core": route in ("DELETE /users/:username", "ALL /system/*", "POST /register/create-user", "ERROR")
         or (route == "POST /:username/auth/login" and mfa_mode != "disabled")
@@ -178,10 +178,10 @@ def test_what_is_closed_never_arrives(doors: Doors) -> None:
             straight = request.by(doors.straight["core"])
             count.update(
                 ["asked"]
-                + ["closed" for found in [straight] if closed(request, found, doors.mfa_mode)]
+                + ["closed" for found in [straight] if closed(found, doors.mfa_mode)]
                 + [answer.service or f"answered {answer.status}"]
             )
-            if closed(request, answer, doors.mfa_mode):
+            if closed(answer, doors.mfa_mode):
                 arrived[request] = (answer.service, answer.route)
         assert arrived == {}
 
@@ -233,7 +233,7 @@ def test_names_and_forms_that_core_takes_for_what_is_closed(
 ) -> None:
     request = Request(method, host, target, body)
     if doors.mfa_mode != "disabled" or not target.lower().endswith((b"auth/login", b"auth/login/")):
-        assert closed(request, request.by(doors.straight["core"]), doors.mfa_mode), "core would not have taken it"
+        assert closed(request.by(doors.straight["core"]), doors.mfa_mode), "core would not have taken it"
     assert request.by(doors.through).service == ""
 
 
@@ -249,6 +249,9 @@ def test_a_core_creates_users_by_its_own_name(doors: Doors) -> None:
     for host in (CORE, CORE.upper(), f"{CORE}:443"):
         answer = doors.through.ask("POST", b"/users", host)
         assert (answer.service, answer.route) == ("core", "POST /users")
+    # A host name in the target counts, and no other arrives.
+    answer = doors.through.ask("POST", f"http://{CORE}/users".encode(), f"users.{DOMAIN}")
+    assert (answer.service, answer.host) == ("core", CORE)
 
 
 # --- What is open ----------------------------------------------------------------------------------------------------
