@@ -98,7 +98,7 @@ def _mfa_problems(variables: Mapping[str, Any]) -> Iterator[tuple[str, str, str]
             "is disabled, and core_mfa_endpoints has some: no user would be asked for a second factor",
             f"set it to {' or '.join(ENDPOINTS)}, or take the endpoints out",
         )
-    for name in ENDPOINTS.get(mode, ()):
+    for name in ENDPOINTS.get(str(mode), ()):
         where, endpoint = f"core_mfa_endpoints.{name}", endpoints.get(name)
         if isinstance(endpoint, Mapping):
             yield from _endpoint_problems(where, endpoint)

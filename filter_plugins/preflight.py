@@ -160,6 +160,41 @@ def _value_problem(name: str, option: Mapping[str, Any], value: object) -> str |
 NO_TEXTS = {"bool": "true or false", "int": "a number", "float": "a number"}
 
 
+# One path may stand for a list of them.
+EITHER = frozenset({"pryv_image_archive"})
+
+
+def _items(option: Mapping[str, Any], value: object) -> Iterable[tuple[str, Mapping[str, Any], object]]:
+    """Yield what is within a value: how a path to it goes on, what is documented of it, and itself."""
+    if isinstance(value, list | tuple):
+        inner = {"type": option.get("elements", "str"), "options": option.get("options", {})}
+        yield from ((f"[{index}]", inner, item) for index, item in enumerate(value))
+    elif isinstance(value, Mapping):
+        yield from ((f".{key}", inner, value.get(key)) for key, inner in option.get("options", {}).items())
+
+
+def _shape_problem(option: Mapping[str, Any], value: object) -> tuple[str, str] | None:
+    """Return where, in a value or within it, a role takes a list or a mapping and gets one text or number, and which.
+
+    Ansible makes a list of a text, which templates do not, and fails over a number in place of a mapping. Values are
+    not repeated unless all that are right are documented.
+    """
+    kind, given = option.get("type", "str"), "a text" if isinstance(value, str) else "a number"
+    if isinstance(value, bool):
+        given = "true or false"
+    if kind == "list" and isinstance(value, str | int | float):
+        if isinstance(value, str) and option.get("choices"):
+            return "", f"is the text {value!r}, and has to be a list: [{value}]"
+        return "", f"is {given}, and has to be a list: in YAML each item in a line of its own, after a hyphen"
+    if kind == "dict" and isinstance(value, str | int | float | list | tuple):
+        given = "a list" if isinstance(value, list | tuple) else given
+        return "", f"is {given}, and has to be a mapping: in YAML `name: value` lines"
+    for path, inner, item in _items(option, value):
+        if found := _shape_problem(inner, item):
+            return path + found[0], found[1]
+    return None
+
+
 def _text_problem(option: Mapping[str, Any], value: object) -> str | None:
     """Return what is a text, in a value or within it, where a role takes a number, true or false."""
     kind = option.get("type", "str")
@@ -167,13 +202,15 @@ def _text_problem(option: Mapping[str, Any], value: object) -> str | None:
         return (
             f"{value!r} is a text; right is {NO_TEXTS[kind]}: no quotes in YAML, as Python writes it (True, 5) in INI"
         )
-    items: Iterable[tuple[Mapping[str, Any], object]] = ()
-    if isinstance(value, list | tuple):
-        inner = {"type": option.get("elements", "str"), "options": option.get("options", {})}
-        items = ((inner, item) for item in value)
-    elif isinstance(value, Mapping):
-        items = ((inner, value.get(key)) for key, inner in option.get("options", {}).items())
-    return next((found for inner, item in items if (found := _text_problem(inner, item))), None)
+    return next((found for _, inner, item in _items(option, value) if (found := _text_problem(inner, item))), None)
+
+
+def _wrong(name: str, option: Mapping[str, Any], value: object) -> tuple[str, str | None]:
+    """Return where within a variable its value is wrong, and what is."""
+    either = name in EITHER and isinstance(value, str)
+    if not either and (shape := _shape_problem(option, value)):
+        return shape
+    return "", _value_problem(name, option, value) or _text_problem(option, value)
 
 
 def variable_problems(
@@ -204,13 +241,12 @@ def variable_problems(
                 if _is_secret(options[name]):
                     continue
                 try:
-                    given = templated[name]
-                    wrong = _value_problem(name, options[name], given) or _text_problem(options[name], given)
+                    within, wrong = _wrong(name, options[name], templated[name])
                 except (AnsibleError, UndefinedError):
                     continue  # a template of something that only a run knows
                 if wrong:
                     remedy = str(_first(options[name].get("description", "see the role's README")))
-                    problems.append(_problem("error", f"{host}: {name}", wrong, remedy))
+                    problems.append(_problem("error", f"{host}: {name}{within}", wrong, remedy))
             elif not name.startswith("ansible_") and (near := difflib.get_close_matches(name, known, 1, 0.85)):
                 seen.append((name, value))
                 problems.append(

@@ -184,6 +184,34 @@ def test_a_text_for_a_number_or_a_boolean_is_refused(given: dict[str, Any], prob
     assert "in quotes" not in found["problem"]
 
 
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"core_audit_methods": "all"}, "core_audit_methods: is the text 'all', and has to be a list: [all]"),
+        ({"core_trusted_apps": "*@https://x.example"}, "core_trusted_apps: is a text, and has to be a list:"),
+        ({"registry_invitation_tokens": "*@https://x.example"}, "registry_invitation_tokens: is a text, and has to be"),
+        ({"registry_invitation_tokens": 12345}, "registry_invitation_tokens: is a number, and has to be a list:"),
+        ({"registry_dns_mx": [5]}, "registry_dns_mx[0]: is a number, and has to be a mapping:"),
+        ({"nginx_limits": 7}, "nginx_limits: is a number, and has to be a mapping:"),
+        ({"nginx_limits": {"login": 0}}, "nginx_limits.login: is a number, and has to be a mapping:"),
+        ({"core_mfa_endpoints": [5]}, "core_mfa_endpoints: is a list, and has to be a mapping:"),
+        ({"core_mfa_endpoints": {"single": 5}}, "core_mfa_endpoints.single: is a number, and has to be a mapping:"),
+        ({"core_mfa_endpoints": {"single": True}}, "core_mfa_endpoints.single: is true or false, and has to be a"),
+        ({"registry_invitation_tokens": None}, None),
+        ({"core_trusted_apps": []}, None),
+        ({"pryv_image_archive": "/srv/images.tar"}, None),
+        ({"pryv_image_archive": ["/srv/images.tar"]}, None),
+    ],
+)
+def test_one_value_for_a_list_or_a_mapping_is_refused(given: dict[str, Any], problem: str | None) -> None:
+    """Ansible's check takes a text for a list of one, and templates go through its letters."""
+    roles = ("core", "nginx", "pryv", "registry")
+    specifications = [yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text()) for role in roles]
+    found = lines(preflight.variable_problems(HostVars(co1=given), ["co1"], specifications, []))
+    assert [line[: len(f"error co1: {problem}")] for line in found] == ([f"error co1: {problem}"] if problem else [])
+    assert "x.example" not in str(found)
+
+
 def test_a_name_that_is_nearly_right() -> None:
     (found,) = variables(registry_rol="leader")
     assert found == "error co1: registry_rol: is no variable of this toolkit -> did you mean registry_role?"
@@ -302,6 +330,7 @@ DISABLED = "is disabled, and core_mfa_endpoints has some: no user would be asked
         ({}, []),
         ({"core_mfa_mode": "disabled", "core_mfa_endpoints": {}}, []),
         ({"core_mfa_mode": "maybe"}, []),  # reported with all other values that are not among those allowed
+        ({"core_mfa_mode": ["single"], "core_mfa_endpoints": {"single": ENDPOINT}}, []),  # as well
         ({"core_mfa_mode": "single", "core_mfa_endpoints": {"single": ENDPOINT}}, []),
         ({"core_mfa_mode": "single", "core_mfa_endpoints": {"single": ENDPOINT, "verify": {"url": ""}}}, []),
         ({"core_mfa_mode": "single", "pryv_locked_vaults": ["vault.yml"]}, []),
@@ -397,6 +426,7 @@ def test_all_that_an_inventory_has_wrong_is_in_one_report(tmp_path: Path) -> Non
         "ansible_ssh_common_args": "-J bastion.example.com",
         "core_account_deletion": ["personalToken"],
         "core_log_days": 0,
+        "core_trusted_apps": "*@https://app.example.com",
         "core_mfa_mode": "maybe",
         "core_mfa_endpoints": {"single": {"url": "https://sms.example.com/"}},
         "core_images": {"core": "docker.io/pryvio/core@sha256:00"},
@@ -404,6 +434,7 @@ def test_all_that_an_inventory_has_wrong_is_in_one_report(tmp_path: Path) -> Non
         "data_disk_recovery_keys": {"co1": "Password"},
         "docker_address_pool": "10.77.0.0/16",
         "mail_smtp": {"user": "pryv", "password": ""},
+        "nginx_limits": {"login": 5},
         "mail_templates_directory": "/none/templates",
         "pryv_event_types_file": "/none/flat.json",
         "pryv_image_archive": ["/none/images.tar", str(tmp_path)],
@@ -432,6 +463,8 @@ def test_all_that_an_inventory_has_wrong_is_in_one_report(tmp_path: Path) -> Non
         "core_account_deletion: value of core_account_deletion must be one or more of: adminToken",
         "co1: core_log_days: is 0",
         "co1: core_images.core: is pinned by digest",
+        "core_trusted_apps: is a text, and has to be a list",
+        "nginx_limits.login: is a number, and has to be a mapping",
         "co1: data_disk_device",
         "data_disk_recovery_keys.co1: is no text of at least 22 characters",
         "is 10.77.0.0/16, which holds 10.77.20.11, the ansible_host of co1",
