@@ -417,12 +417,32 @@ def production_problems(
         environment: `pryv_environment`; nothing is asked of other platforms than those for production.
         waivers: Why the platform does without, by the names of `WAIVERS`. It is said in every report.
     """
+    problems = _waiver_problems(waivers)
     if environment != "production":
-        return []
-    return [
+        return problems
+    return problems + [
         _waived(name, problem, waivers)
         for host, variables in values.items()
         for name, problem in _production_problems(host, variables)
+    ]
+
+
+def _waiver_problems(waivers: object) -> list[Problem]:
+    """Return what is wrong with what the operator says of doing without."""
+    where, names = "preflight_waivers", ", ".join(WAIVERS)
+    if waivers is None:
+        return []
+    if not isinstance(waivers, Mapping):
+        return [_problem("error", where, "is no mapping", f"give a reason each by the names {names}")]
+    unknown = [
+        _problem("error", f"{where}.{name}", f"is none of {names}", "take it out, or write it as one of them")
+        for name in waivers
+        if name not in WAIVERS
+    ]
+    return unknown + [
+        _problem("error", f"{where}.{name}", "gives no reason", "write the reason as a text, or take it out")
+        for name in WAIVERS
+        if name in waivers and not (isinstance(waivers[name], str) and waivers[name].strip())
     ]
 
 

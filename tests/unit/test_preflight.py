@@ -435,6 +435,7 @@ def test_all_that_an_inventory_has_wrong_is_in_one_report(tmp_path: Path) -> Non
         "docker_address_pool": "10.77.0.0/16",
         "mail_smtp": {"user": "pryv", "password": ""},
         "nginx_limits": {"login": 5},
+        "preflight_waivers": {"audit": 5},
         "mail_templates_directory": "/none/templates",
         "pryv_event_types_file": "/none/flat.json",
         "pryv_image_archive": ["/none/images.tar", str(tmp_path)],
@@ -465,6 +466,7 @@ def test_all_that_an_inventory_has_wrong_is_in_one_report(tmp_path: Path) -> Non
         "co1: core_images.core: is pinned by digest",
         "core_trusted_apps: is a text, and has to be a list",
         "nginx_limits.login: is a number, and has to be a mapping",
+        "preflight_waivers.audit: is none of audit_trail, journal_forwarding, audit_trail_forwarding, tpm2",
         "co1: data_disk_device",
         "data_disk_recovery_keys.co1: is no text of at least 22 characters",
         "is 10.77.0.0/16, which holds 10.77.20.11, the ansible_host of co1",
@@ -525,7 +527,34 @@ def test_what_a_platform_for_peoples_data_needs(given: dict[str, Any], expected:
     waived = preflight.production_problems(values, "production", dict.fromkeys(preflight.WAIVERS, "the contract "))
     assert [problem["severity"] for problem in waived] == [less[problem["severity"]] for problem in found]
     assert all(problem["problem"].endswith("; waived: the contract") for problem in waived)
-    assert preflight.production_problems(values, "production", dict.fromkeys(preflight.WAIVERS, " ")) == found
+
+
+@pytest.mark.parametrize(
+    ("waivers", "expected"),
+    [
+        (None, []),
+        ({}, []),
+        ({"tpm2": "guarded room"}, []),
+        ("audit_trail", ["preflight_waivers: is no mapping"]),
+        ({"audit": "x"}, ["preflight_waivers.audit: is none of audit_trail, journal_forwarding,"]),
+        ({7: "x"}, ["preflight_waivers.7: is none of audit_trail, journal_forwarding,"]),
+        ({"audit_trail": " "}, ["preflight_waivers.audit_trail: gives no reason"]),
+        ({"audit_trail": None}, ["preflight_waivers.audit_trail: gives no reason"]),
+        (
+            {"audit_trail": True, "tpm2": ["x"]},
+            [f"preflight_waivers.{n}: gives no reason" for n in ("audit_trail", "tpm2")],
+        ),
+    ],
+)
+def test_what_waivers_have_to_be(waivers: object, expected: list[str]) -> None:
+    for environment in ("production", "development"):
+        found = lines(preflight.production_problems({"co1": FORWARDED}, environment, waivers))
+        assert [line[: len(f"error {start}")] for line, start in zip(found, expected, strict=True)] == [
+            f"error {start}" for start in expected
+        ]
+    unaudited = {"co1": FORWARDED | {"core_audit_methods": []}}
+    last = preflight.production_problems(unaudited, "production", waivers)[-1]
+    assert last["severity"] == "error", "what is wrong waives nothing"
 
 
 @pytest.mark.parametrize(
@@ -569,7 +598,8 @@ def test_waivers_and_audited_methods_are_those_that_the_roles_document() -> None
         content = yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text())
         return dict(content["argument_specs"]["main"]["options"])
 
-    assert list(options("preflight")["preflight_waivers"]["options"]) == list(preflight.WAIVERS)
+    documented = " ".join(options("preflight")["preflight_waivers"]["description"])
+    assert re.findall(r"C\((\w+)\):", documented) == list(preflight.WAIVERS)
     assert set(preflight.AUDITED) < set(options("core")["core_audit_methods"]["choices"])
     specification = {"argument_specs": {"main": {"options": options("core")}}}
     (found,) = preflight.variable_problems(
