@@ -552,7 +552,7 @@ def test_what_waivers_have_to_be(waivers: object, expected: list[str]) -> None:
         assert [line[: len(f"error {start}")] for line, start in zip(found, expected, strict=True)] == [
             f"error {start}" for start in expected
         ]
-    unaudited = {"co1": FORWARDED | {"core_audit_methods": []}}
+    unaudited: dict[str, dict[str, Any]] = {"co1": FORWARDED | {"core_audit_methods": []}}
     last = preflight.production_problems(unaudited, "production", waivers)[-1]
     assert last["severity"] == "error", "what is wrong waives nothing"
 
