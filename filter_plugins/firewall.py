@@ -22,8 +22,18 @@ def _allows(entry: Mapping[str, Any], host: str, port: int) -> bool:
     return address in ipaddress.ip_network(str(entry.get("network")), strict=False)
 
 
+def _receiver(text: str) -> tuple[str, int] | None:
+    """Return name and port of a journal's receiver; nothing for what is no URL over TLS."""
+    try:
+        url = urlsplit(text)
+        name, port = url.hostname, url.port or JOURNAL_PORT
+    except ValueError:
+        return None
+    return (name, port) if url.scheme == "https" and text.startswith("https://") and name else None
+
+
 def firewall_problems(values: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Check that the journal's receiver can be reached.
+    """Check that the journal's receiver is one, and can be reached.
 
     Args:
         values: By host, `firewall_egress` and `hardening_journal_forward_to`; see `inventory_values`.
@@ -34,11 +44,20 @@ def firewall_problems(values: Mapping[str, Mapping[str, Any]]) -> list[dict[str,
     problems = []
     for host, variables in values.items():
         allowed, receiver = variables.get("firewall_egress"), str(variables.get("hardening_journal_forward_to") or "")
-        if allowed is None or not receiver:
+        if not receiver:
             continue
-        url = urlsplit(receiver if "//" in receiver else f"https://{receiver}")
-        name, port = url.hostname or "", url.port or JOURNAL_PORT
-        if not any(_allows(entry, name, port) for entry in allowed):
+        if not (found := _receiver(receiver)):
+            problems.append(
+                {
+                    "severity": "error",
+                    "where": f"{host}: hardening_journal_forward_to",
+                    "problem": f"is {receiver!r}, which is no URL that begins with https://: nothing would be sent",
+                    "remedy": "give one, such as https://logs.example.com:19532",
+                }
+            )
+            continue
+        name, port = found
+        if allowed is not None and not any(_allows(entry, name, port) for entry in allowed):
             problems.append(
                 {
                     "severity": "error",

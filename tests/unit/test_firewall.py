@@ -99,7 +99,7 @@ def test_the_firewall_stands_before_any_package_that_opens_a_port() -> None:
         ("https://192.0.2.7", [{"network": "192.0.2.0/24", "port": 19532}], True),
         ("https://192.0.2.7:443", [{"network": "192.0.2.7", "port": 443, "protocol": "tcp"}], True),
         ("https://[2001:db8::7]:443", [{"network": "2001:db8::/64", "port": 443}], True),
-        ("logs.example.com", [{"network": "192.0.2.0/24", "port": 19532}], True),
+        ("https://logs.example.com", [{"network": "192.0.2.0/24", "port": 19532}], True),
         ("https://192.0.2.7", [], False),
         ("https://192.0.2.7", [{"network": "192.0.3.0/24", "port": 19532}], False),
         ("https://192.0.2.7", [{"network": "192.0.2.0/24", "port": 443}], False),
@@ -112,6 +112,28 @@ def test_the_journals_receiver_can_be_reached(receiver: str, egress: list[dict[s
     found = firewall.firewall_problems(values)
     assert [problem["where"] for problem in found] == ([] if right else ["co1: firewall_egress"])
     assert right or "hardening_journal_forward_to" in found[0]["problem"]
+
+
+@pytest.mark.parametrize("egress", [None, []])
+@pytest.mark.parametrize(
+    "receiver",
+    [
+        "none",
+        True,
+        "logs.example.com",
+        "http://logs.example.com",
+        "https://",
+        "https:logs",
+        "https://logs:port",
+        "HTTPS",
+    ],
+)
+def test_the_journals_receiver_is_a_url_over_tls(receiver: object, egress: list[dict[str, Any]] | None) -> None:
+    values = {"web1": {"hardening_journal_forward_to": receiver, "firewall_egress": egress}}
+    (found,) = firewall.firewall_problems(values)
+    assert found["severity"] == "error"
+    assert found["where"] == "web1: hardening_journal_forward_to"
+    assert "begins with https://" in found["problem"]
 
 
 def test_every_use_of_apt_waits_as_long_for_its_lock() -> None:
