@@ -20,7 +20,8 @@ DOCUMENTATION = r"""
 name: yaml_problems
 short_description: What YAML reads otherwise than people write it
 description:
-  - Looks into the text of YAML files for numbers that YAML 1.1 reads otherwise than people do, for words that it takes
+  - Looks into the text of YAML files for numbers that YAML 1.1 reads otherwise than people do, for figures below
+    C(privacy_zones) such as 25.000, which are thousands in some countries, for words that it takes
     for true or false where a name stands, and for keys that are there twice, of which the last one would win.
   - Encrypted files are looked at when the run has the vault's password, and no value of theirs is shown. What is no
     YAML is passed over, and refused by Ansible itself.
@@ -50,6 +51,8 @@ Keys = tuple[str, ...]
 SUFFIXES = (".yml", ".yaml")
 VARIABLES = ("group_vars", "host_vars")
 INTEGER, FLOAT, BOOLEAN, NULL = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "bool", "null"))
+# In one country 25, in another 25000; see filter_plugins/capacity_worksheet.py, which asks the same of a worksheet.
+THOUSANDS = re.compile(r"[-+]?[1-9][0-9]{0,2}\.[0-9]{3}")
 # Grouped as people do it; YAML ignores every underscore.
 UNDERSCORES = re.compile(r"[-+]?[1-9][0-9]{0,2}(_[0-9]{3})+(\.[0-9]*)?")
 
@@ -58,12 +61,13 @@ def _problem(where: str, problem: str, remedy: str) -> Problem:
     return {"severity": "error", "where": where, "problem": problem, "remedy": remedy}
 
 
-def _misread(node: yaml.ScalarNode, *, is_name: bool) -> tuple[str, str] | None:
+def _misread(node: yaml.ScalarNode, *, is_name: bool, is_planned: bool = False) -> tuple[str, str] | None:
     """Return what is wrong with a scalar, and what would be right.
 
     Args:
         node: a scalar as it is written.
         is_name: whether it stands where a name is expected: as a key, or in a list.
+        is_planned: whether it is one of the capacity plan's figures, which people copy as they write them.
     """
     written = node.value
     if node.style is not None:
@@ -77,6 +81,10 @@ def _misread(node: yaml.ScalarNode, *, is_name: bool) -> tuple[str, str] | None:
             return f"{written} is read as {means} (octal)", f"write {right}, or '{written}' if it is a text"
         if "_" in written and not UNDERSCORES.fullmatch(written) and not re.match("[-+]?0[bx]", written):
             return f"{written} is read as {means}", f"write {means}, or '{written}' if it is a text"
+        if is_planned and THOUSANDS.fullmatch(written):
+            low, high = written.rstrip("0").rstrip("."), written.replace(".", "")
+            low += "0" * (low == written)  # three decimals could be taken for thousands
+            return f"{written} can be read as {low} and as {high}", f"right is {high} or {low}, as it is meant"
     if is_name and node.tag in (BOOLEAN, NULL) and written.lower() not in ("true", "false", ""):
         return f"{written} is read as {yaml.safe_load(written)}", f"write '{written}', in quotes"
     return None
@@ -86,7 +94,8 @@ def _walk(node: yaml.Node, path: Keys, name: str) -> Iterator[Problem]:
     """Yield what is wrong within a node."""
     match node:
         case yaml.ScalarNode():
-            if found := _misread(node, is_name=bool(path) and path[-1].startswith("[")):
+            is_name = bool(path) and path[-1].startswith("[")
+            if found := _misread(node, is_name=is_name, is_planned="privacy_zones" in path):
                 yield _problem(_place(name, path, node), *found)
         case yaml.SequenceNode():
             for index, item in enumerate(node.value):

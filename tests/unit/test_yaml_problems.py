@@ -28,6 +28,14 @@ def told(text: str) -> list[str]:
         ("users: 25:00", "line 1: users: 25:00 is read as 1500 (base 60)"),
         ("rate: 25:00.5", "line 1: rate: 25:00.5 is read as 1500.5 (base 60)"),
         ("users: 25_00", "line 1: users: 25_00 is read as 2500 -> write 2500"),
+        (
+            "privacy_zones:\n  ch:\n    users: 25.000",
+            "line 3: privacy_zones.ch.users: 25.000 can be read as 25 and as 25000 -> right is 25000 or 25",
+        ),
+        (
+            "all: {vars: {privacy_zones: {ch: {read: {mb_per_day: 1.125}}}}}",
+            "line 1: all.vars.privacy_zones.ch.read.mb_per_day: 1.125 can be read as 1.1250 and as 1125 -> right",
+        ),
         ("a: [{b: 010}]", "line 1: a[0].b: 010 is read as 8 (octal) -> write 10"),
         ("zones:\n  no: {users: 1}", "line 2: zones.no: no is read as False -> write 'no', in quotes"),
         ("zones:\n  ~: 1", "line 2: zones.~: ~ is read as None -> write '~', in quotes"),
@@ -49,6 +57,8 @@ def test_what_means_something_else_is_told_with_its_place(text: str, problem: st
         "users: 25_000",
         "users: 0",
         "rate: 0.05",
+        "core_limits: {rate: 25.000}",
+        "privacy_zones: {ch: {users: 25000, write: {a: 0.125, b: 25.0, c: 1.1250, d: '25.000', e: 1000.000}}}",
         "limits: [.inf, 1.5e+3, 0x1F, 0b1_0, 1_000.5]",
         "texts: ['025000', \"25:00\", 08, 02:30, 1e3]",
         "accepts_users: no\nothers: [true, False]",
