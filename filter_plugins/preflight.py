@@ -245,7 +245,7 @@ def variable_problems(
                 except (AnsibleError, UndefinedError):
                     continue  # a template of something that only a run knows
                 if wrong:
-                    remedy = str(_first(options[name].get("description", "see the role's README")))
+                    remedy = _unmarked(str(_first(options[name].get("description", "see the role's README"))))
                     problems.append(_problem("error", f"{host}: {name}{within}", wrong, remedy))
             elif not name.startswith("ansible_") and (near := difflib.get_close_matches(name, known, 1, 0.85)):
                 seen.append((name, value))
@@ -489,6 +489,11 @@ def audit_forwarding_problems(
             )
             problems.append(_waived("audit_trail_forwarding", problem, waivers))
     return problems
+
+
+def _unmarked(text: str) -> str:
+    """Return a description without Ansible's markup, such as C(code)."""
+    return re.sub(r"\b[COVI]\(([^)]*)\)", r"\1", text)
 
 
 def _first(description: object) -> object:
