@@ -127,7 +127,7 @@ SPECIFICATIONS = [
             "main": {
                 "options": {
                     "nginx_log_days": {"type": "int", "description": ["How many days."]},
-                    "disk_unlock": {"type": "str", "choices": ["tpm2", "tang"], "description": "What unlocks it."},
+                    "disk_unlock": {"type": "str", "choices": ["tpm2", "tang"], "description": "What unlocks it, C(tpm2) or I(tang)."},
                     "pryv_secrets": {"type": "dict", "options": {"key": {"type": "int", "no_log": True}}},
                 }
             }
@@ -149,7 +149,8 @@ def test_documented_and_foreign_variables_pass() -> None:
 def test_a_value_that_its_role_would_refuse() -> None:
     (found,) = variables(disk_unlock="magic")
     assert found == (
-        "error co1: disk_unlock: value of disk_unlock must be one of: tpm2, tang, got: magic -> What unlocks it."
+        "error co1: disk_unlock: value of disk_unlock must be one of: tpm2, tang, got: magic -> "
+        "What unlocks it, tpm2 or tang."
     )
     (found,) = variables(nginx_log_days="many")
     assert "'many'" in found or "<class 'str'>" in found
