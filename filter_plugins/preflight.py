@@ -369,8 +369,8 @@ def _unaudited(methods: object) -> list[str]:
     return [name for name in AUDITED if name not in methods and f"{name.partition('.')[0]}.all" not in methods]
 
 
-def _production_problems(host: str, variables: Mapping[str, Any]) -> Iterable[tuple[str, Problem]]:
-    """Yield what a host of a production platform lacks, each with the name by which it can be waived."""
+def _audit_problems(host: str, variables: Mapping[str, Any]) -> Iterable[tuple[str, Problem]]:
+    """Yield what a core's audit trail lacks, each with the name by which it can be waived."""
     lost = "who has read or changed people's data, or may, cannot be told"
     if missing := _unaudited(variables.get("core_audit_methods", ["all"])):
         found = f"leaves out {', '.join(missing)}: {lost}"
@@ -384,6 +384,10 @@ def _production_problems(host: str, variables: Mapping[str, Any]) -> Iterable[tu
             "error", f"{host}: core_settings.core.audit", found, "take it out, and set core_audit_methods"
         )
         yield "audit_trail", problem
+
+
+def _production_problems(host: str, variables: Mapping[str, Any]) -> Iterable[tuple[str, Problem]]:
+    """Yield what a host of a production platform lacks, each with the name by which it can be waived."""
     if not variables.get("hardening_journal_forward_to"):
         yield (
             "journal_forwarding",
@@ -407,7 +411,7 @@ def _production_problems(host: str, variables: Mapping[str, Any]) -> Iterable[tu
 
 
 def production_problems(
-    values: Mapping[str, Mapping[str, Any]], environment: object, waivers: object = None
+    values: Mapping[str, Mapping[str, Any]], environment: object, waivers: object, cores: Iterable[str]
 ) -> list[Problem]:
     """Check what a platform for people's data needs beyond what any platform does.
 
@@ -416,15 +420,16 @@ def production_problems(
             `data_disk_unlock`, as far as the inventory sets them; see `inventory_values`.
         environment: `pryv_environment`; nothing is asked of other platforms than those for production.
         waivers: Why the platform does without, by the names of `WAIVERS`. It is said in every report.
+        cores: The hosts that have an audit trail of people's data.
     """
     problems = _waiver_problems(waivers)
     if environment != "production":
         return problems
-    return problems + [
-        _waived(name, problem, waivers)
-        for host, variables in values.items()
-        for name, problem in _production_problems(host, variables)
-    ]
+    audited = frozenset(cores)
+    for host, variables in values.items():
+        found = [*(_audit_problems(host, variables) if host in audited else ()), *_production_problems(host, variables)]
+        problems += [_waived(name, problem, waivers) for name, problem in found]
+    return problems
 
 
 def _waiver_problems(waivers: object) -> list[Problem]:

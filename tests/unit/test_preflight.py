@@ -127,7 +127,11 @@ SPECIFICATIONS = [
             "main": {
                 "options": {
                     "nginx_log_days": {"type": "int", "description": ["How many days."]},
-                    "disk_unlock": {"type": "str", "choices": ["tpm2", "tang"], "description": "What unlocks it, C(tpm2) or I(tang)."},
+                    "disk_unlock": {
+                        "type": "str",
+                        "choices": ["tpm2", "tang"],
+                        "description": "What unlocks it, C(tpm2) or I(tang).",
+                    },
                     "pryv_secrets": {"type": "dict", "options": {"key": {"type": "int", "no_log": True}}},
                 }
             }
@@ -520,14 +524,17 @@ FORWARDED = {"hardening_journal_forward_to": "https://logs.example.com"}
 )
 def test_what_a_platform_for_peoples_data_needs(given: dict[str, Any], expected: list[str]) -> None:
     values = {"co1": FORWARDED | given}
-    found = preflight.production_problems(values, "production")
+    found = preflight.production_problems(values, "production", None, ["co1"])
     assert [line[: len(start)] for line, start in zip(lines(found), expected, strict=True)] == expected
     assert all("or say why not: `preflight_waivers: {" in problem["remedy"] for problem in found)
-    assert preflight.production_problems(values, "integration") == []
+    assert preflight.production_problems(values, "integration", None, ["co1"]) == []
     less = {"error": "warning", "warning": "note"}
-    waived = preflight.production_problems(values, "production", dict.fromkeys(preflight.WAIVERS, "the contract "))
+    reasons = dict.fromkeys(preflight.WAIVERS, "the contract ")
+    waived = preflight.production_problems(values, "production", reasons, ["co1"])
     assert [problem["severity"] for problem in waived] == [less[problem["severity"]] for problem in found]
     assert all(problem["problem"].endswith("; waived: the contract") for problem in waived)
+    others = lines(preflight.production_problems(values, "production", None, ["co2"]))
+    assert others == [line for line in lines(found) if "core_" not in line], "the audit trail is the cores'"
 
 
 @pytest.mark.parametrize(
@@ -549,12 +556,12 @@ def test_what_a_platform_for_peoples_data_needs(given: dict[str, Any], expected:
 )
 def test_what_waivers_have_to_be(waivers: object, expected: list[str]) -> None:
     for environment in ("production", "development"):
-        found = lines(preflight.production_problems({"co1": FORWARDED}, environment, waivers))
+        found = lines(preflight.production_problems({"co1": FORWARDED}, environment, waivers, ["co1"]))
         assert [line[: len(f"error {start}")] for line, start in zip(found, expected, strict=True)] == [
             f"error {start}" for start in expected
         ]
     unaudited: dict[str, dict[str, Any]] = {"co1": FORWARDED | {"core_audit_methods": []}}
-    last = preflight.production_problems(unaudited, "production", waivers)[-1]
+    last = preflight.production_problems(unaudited, "production", waivers, ["co1"])[-1]
     assert last["severity"] == "error", "what is wrong waives nothing"
 
 
