@@ -320,8 +320,9 @@ def _read_platform(
         needed = {name: _cores(loads) for name, (_, loads) in zones.items()}
         if (cores := sum(needed.values())) > MOST_CORES:
             fullest = max(needed, key=lambda name: needed[name])
-            found = f"{cores} cores are needed, {needed[fullest]} of them in {fullest}"
-            problems.append(_problem("privacy_zones", found, FEWER_CORES))
+            users = plain(zones[fullest][0]["users"])
+            found = f"is {users}: {cores} cores are needed, {needed[fullest]} of them in {fullest}"
+            problems.append(_problem(f"privacy_zones.{fullest}.users", found, FEWER_CORES))
     return zones, limits
 
 

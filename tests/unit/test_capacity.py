@@ -188,8 +188,8 @@ def test_wrong_values_are_named(path: tuple[str, ...], value: Any, said: str) ->
 @pytest.mark.parametrize(
     ("changes", "where", "said"),
     [
-        ({"users": 10**12}, "privacy_zones", "120012002 cores are needed, 120012002 of them in ch"),
-        ({"users": 9_000_000}, "privacy_zones", "1081 cores are needed"),
+        ({"users": 10**12}, "privacy_zones.ch.users", "is 1000000000000: 120012002 cores are needed"),
+        ({"users": 9_000_000}, "privacy_zones.ch.users", "is 9000000: 1081 cores are needed"),
         ({"users_growth_per_month": 10**12}, "privacy_zones.ch.users_growth_per_month", "in 36 months"),
     ],
 )
