@@ -525,7 +525,9 @@ class _Reader:
                     self.problem(f"{host}: {name}", entry[name], f"an address of its own: {owner} has this one")
                     break
             others = behind[entry["ansible_host"]]
-            if len(others) > 1 and self.variables[host].get("ssh_port") is None:
+            # With one port for two of them it is no gateway's address, and reported above.
+            ports = {str(self.variables[other].get("ansible_port") or SSH) for other in others}
+            if len(others) > 1 and len(ports) == len(others) and self.variables[host].get("ssh_port") is None:
                 self.problem(
                     f"{host}: ssh_port",
                     None,

@@ -303,6 +303,13 @@ def test_the_registry_needs_a_core_that_accepts_users() -> None:
     assert "at least one core must accept users" in problems(groups, variables)[0]
 
 
+def test_an_address_that_is_there_twice_is_no_gateways() -> None:
+    groups, variables = inventory()
+    variables["co3"]["ansible_host"] = variables["co2"]["ansible_host"]
+    (only,) = problems(groups, variables)
+    assert only.startswith("co3: public_address is '198.51.100.12': an address of its own: co2 has this one")
+
+
 def test_hosts_behind_a_gateway_share_its_address_but_not_its_port() -> None:
     groups, variables = inventory()
     for number, host in enumerate(("co2", "co3")):
