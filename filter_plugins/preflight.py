@@ -89,7 +89,10 @@ def _weakness(secret: object, owners: Mapping[str, str]) -> str:
 
 
 def secret_problems(
-    given: Mapping[str, object], wanted: Mapping[str, Iterable[str]], locked: Iterable[str] = ()
+    given: Mapping[str, object],
+    wanted: Mapping[str, Iterable[str]],
+    locked: Iterable[str] = (),
+    complete: Iterable[str] = (),
 ) -> list[Problem]:
     """Check that the keys which machines share are there, strong, and each of its own; no value is ever named.
 
@@ -97,6 +100,7 @@ def secret_problems(
         given: The variables that hold keys; None for one that the inventory has not.
         wanted: The names of the keys that each of these variables should have.
         locked: Paths of vaults that could not be read; what is missing may be in there.
+        complete: Of these variables, those that may have no other names.
     """
     making = "run playbooks/secrets.yml, which makes it and leaves all others as they are"
     unlocking = "give its password: --ask-vault-pass or ANSIBLE_VAULT_PASSWORD_FILE"
@@ -117,7 +121,7 @@ def secret_problems(
             if weakness:
                 problems.append(_problem("error", where, weakness, f"take it out of the vault and {making}"))
             owners.setdefault(str(value), where)
-        if variable == "pryv_secrets":  # the others' names are hosts', also of cores that are gone
+        if variable in complete:
             problems += [_unwanted_secret(variable, name) for name in secrets or {} if name not in names]
     return problems
 
