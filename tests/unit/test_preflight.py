@@ -46,10 +46,12 @@ def test_strong_secrets_pass() -> None:
     ],
 )
 def test_a_secret_that_no_role_has(name: str, remedy: str) -> None:
-    (found,) = preflight.secret_problems({"pryv_secrets": STRONG | {name: "hush"}}, WANTED)
+    (found,) = preflight.secret_problems({"pryv_secrets": STRONG | {name: "hush"}}, WANTED, (), ["pryv_secrets"])
     assert lines([found]) == [f"error pryv_secrets.{name}: is no secret of this toolkit"]
     assert found["remedy"].startswith(remedy)
     assert "hush" not in str(found)
+    few = {"pryv_secrets": ["mail_key"]}
+    assert preflight.secret_problems({"pryv_secrets": STRONG}, few) == [], "verify asks for those that it needs"
 
 
 @pytest.mark.parametrize(
