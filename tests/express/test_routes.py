@@ -133,10 +133,8 @@ def targets(draw: st.DrawFn) -> bytes:
 
 HOSTS = st.sampled_from(
     [
-        USER,
-        USER,
-        CORE,
-        CORE,
+        *[USER] * 4,
+        *[CORE] * 4,
         f"SomeBody.{DOMAIN}",
         f"CO1.{DOMAIN}",
         f"{CORE}.",
@@ -189,9 +187,8 @@ def test_what_is_closed_never_arrives(doors: Doors) -> None:
     assert count["asked"] >= TARGETS, count
     # Express by itself takes many of them for what is closed, and nginx lets others through: else nothing was asked.
     assert count["closed"] >= TARGETS // 20, count
-    assert count["core"] + count["register"] >= TARGETS // 50, count
-    assert count["core"] >= TARGETS // 100, count
-    assert count["register"] >= TARGETS // 100, count
+    assert count["core"] >= TARGETS // 50, count
+    assert count["register"] >= TARGETS // 200, count
     assert count["answered 400"] >= TARGETS // 20, count
 
 
