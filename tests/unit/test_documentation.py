@@ -1,0 +1,101 @@
+"""What `ansible-doc` shows of this toolkit's plugins, beside what the plugins are."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+ANSIBLE_DOC = Path(sys.executable).with_name("ansible-doc")
+FILTERS = CHECKOUT / "filter_plugins"
+DOCUMENTED = sorted(path.stem for path in FILTERS.glob("*.yml"))
+
+
+def plugins(kind: str) -> list[str]:
+    return sorted(path.stem for path in (CHECKOUT / "plugins" / kind).glob("*.py"))
+
+
+def shown(kind: str, names: list[str]) -> dict[str, Any]:
+    """What `ansible-doc` says of plugins; it fails when it knows nothing of one."""
+    done = subprocess.run(
+        [ANSIBLE_DOC, "--type", kind, "--json", *names],
+        env={**os.environ, "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert sorted(found) == names, done.stderr
+    return found
+
+
+@cache
+def filters() -> dict[str, Callable[..., Any]]:
+    """All filters of the toolkit by name."""
+    found: dict[str, Callable[..., Any]] = {}
+    for path in sorted(FILTERS.glob("*.py")):
+        specification = importlib.util.spec_from_file_location(f"filters_of_{path.stem}", path)
+        assert specification
+        assert specification.loader
+        module = importlib.util.module_from_spec(specification)
+        sys.modules[specification.name] = module  # dataclasses look for it there
+        specification.loader.exec_module(module)
+        found |= module.FilterModule().filters()
+    return found
+
+
+def test_ansible_doc_shows_what_filters_do() -> None:
+    for name, entry in shown("filter", DOCUMENTED).items():
+        assert entry["doc"]["short_description"], name
+        assert entry["return"]["_value"]["description"], name
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_a_filter_takes_what_its_documentation_says(name: str) -> None:
+    """In name and order, and with what may be left out."""
+    written = yaml.safe_load((FILTERS / f"{name}.yml").read_text())["DOCUMENTATION"]
+    assert name in filters(), "the documentation of no filter"
+    _, *parameters = inspect.signature(filters()[name]).parameters.values()
+    options = {option: entry.get("required", False) for option, entry in written.get("options", {}).items()}
+    assert written["name"] == name
+    assert options.pop("_input") is True
+    assert options == {each.name: each.default is each.empty for each in parameters}
+    positional = [word.strip() for word in written.get("positional", "").split(",") if word]
+    assert positional == [each.name for each in parameters if each.kind is not each.KEYWORD_ONLY]
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_the_example_of_a_filter_is_tasks_that_use_it(name: str) -> None:
+    tasks = yaml.safe_load(yaml.safe_load((FILTERS / f"{name}.yml").read_text())["EXAMPLES"])
+    assert all("name" in task and len(task) == 2 for task in tasks)
+    assert f"| {name}" in str(tasks)
+
+
+@pytest.mark.parametrize("kind", ["module", "lookup"])
+def test_ansible_doc_shows_what_modules_and_lookups_do(kind: str) -> None:
+    for name, entry in shown(kind, plugins({"module": "modules"}.get(kind, kind))).items():
+        assert entry["doc"]["short_description"], name
+        assert name in entry["examples"], name
+        assert entry["return"], name
+
+
+@pytest.mark.parametrize("kind", ["callback", "vars"])
+def test_ansible_doc_shows_what_other_plugins_do(kind: str) -> None:
+    for name, entry in shown(kind, plugins(kind)).items():
+        assert entry["doc"]["short_description"], name
+
+
+def test_an_action_is_documented_with_its_module() -> None:
+    assert set(plugins("action")) <= set(plugins("modules"))
