@@ -203,7 +203,7 @@ def test_a_new_connection_is_new_through_jump_hosts_as_well(tmp_path: Path, way:
     # What ssh starts for the jump host says how it was called.
     note.write_text(f"#!/bin/sh\ntr '\\0' ' ' < /proc/$PPID/cmdline >> {seen}\n")
     note.chmod(0o700)
-    config.write_text(f"Match host jump exec \"exec {note}\"\n  ProxyCommand false\n")
+    config.write_text(f'Match host jump exec "exec {note}"\n  ProxyCommand false\n')
     host = Connections(refused=0)
     with plugin.ActionModule._new_connections(SimpleNamespace(_connection=host)):
         command = [host.options["ssh_executable"], "-F", str(config), way.replace("CONFIG", str(config)), "co1"]
