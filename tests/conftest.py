@@ -4,5 +4,11 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-for path in sorted((Path(__file__).parents[1] / "plugins/module_utils").glob("*.py")):
-    sys.modules[f"ansible.module_utils.{path.stem}"] = import_module(f"plugins.module_utils.{path.stem}")
+import ansible.module_utils
+
+FOLDER = Path(__file__).parents[1] / "plugins/module_utils"
+
+ansible.module_utils.__path__.append(str(FOLDER))
+for path in FOLDER.glob("*.py"):
+    # Tests name them as type checkers see them; both names are of one and the same.
+    sys.modules[f"plugins.module_utils.{path.stem}"] = import_module(f"ansible.module_utils.{path.stem}")

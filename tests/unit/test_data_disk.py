@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import zlib
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -20,6 +21,9 @@ import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
 from ansible.parsing.vault import VaultLib, VaultSecret
+
+from plugins.module_utils.data_disk_headers import HeaderKeeper
+from plugins.module_utils.data_disk_judge import Disk, DiskError, Header, Opened, judge
 
 ROOT = Path(__file__).parents[2]
 OURS = "11111111-2222-3333-4444-555555555555"
@@ -49,17 +53,17 @@ def header(label: str = "pryv_data", uuid: str = OURS, slots: int = 2) -> Any:
         "tokens": {},
         "segments": {"0": {"offset": str(16 * 2**20), "sector_size": 4096}},
     }
-    return module.Header(uuid, label, 1, metadata)
+    return Header(uuid, label, 1, metadata)
 
 
 SERVER = {"url": "http://tang1", "thumbprint": "abc"}
-EMPTY = module.Disk(path="/dev/vdb", size=2**30)
-LUKS = {"signatures": ["crypto_LUKS"], "unknown": True}
+EMPTY = Disk(path="/dev/vdb", size=2**30)
+LUKS: dict[str, Any] = {"signatures": ["crypto_LUKS"], "unknown": True}
 READY = dataclasses.replace(EMPTY, header=header(), opens=0, **LUKS)
 
 
 def opened(uuid: str = OURS, device: str = "/dev/vdb") -> Any:
-    return module.Opened(device, uuid, 2**29, ["/srv/pryv"])
+    return Opened(device, uuid, 2**29, ["/srv/pryv"])
 
 
 @pytest.mark.parametrize("destroy", [False, True])
@@ -81,7 +85,7 @@ def opened(uuid: str = OURS, device: str = "/dev/vdb") -> Any:
     ],
 )
 def test_what_is_empty_or_ours_is_used(disk: Any, verdict: str, destroy: bool) -> None:
-    assert module.judge(disk, DEVICE, destroy) == verdict
+    assert judge(disk, DEVICE, destroy) == verdict
 
 
 HOLDS_SOMETHING = [
@@ -104,13 +108,13 @@ HOLDS_SOMETHING = [
 
 @pytest.mark.parametrize(("disk", "reason"), HOLDS_SOMETHING)
 def test_what_holds_anything_is_refused(disk: Any, reason: str) -> None:
-    with pytest.raises(module.DiskError, match=reason):
-        module.judge(disk, DEVICE)
+    with pytest.raises(DiskError, match=reason):
+        judge(disk, DEVICE)
 
 
 @pytest.mark.parametrize("disk", [disk for disk, _ in HOLDS_SOMETHING])
 def test_and_formatted_only_when_the_operator_says_so(disk: Any) -> None:
-    assert module.judge(disk, DEVICE, destroy=True) == "format"
+    assert judge(disk, DEVICE, destroy=True) == "format"
 
 
 @pytest.mark.parametrize("destroy", [False, True])
@@ -130,26 +134,27 @@ def test_and_formatted_only_when_the_operator_says_so(disk: Any) -> None:
     ],
 )
 def test_some_are_refused_whatever_the_operator_says(disk: Any, reason: str, destroy: bool) -> None:
-    with pytest.raises(module.DiskError, match=reason):
-        module.judge(disk, DEVICE, destroy)
+    with pytest.raises(DiskError, match=reason):
+        judge(disk, DEVICE, destroy)
 
 
 def test_nothing_with_content_is_formatted_in_any_combination() -> None:
     """Every combination of what can be found, without the operator's word: only the empty disk is formatted."""
+    places: list[dict[str, str | None]] = [{}, {OURS: None}, {OURS: "/dev/vdb"}, {OTHER: "/dev/vdc"}]
     for signatures, unknown, head, opens, users, missed in itertools.product(
         [[], ["ext4"]],
         [False, True],
         [None, header(), header("pryv_data_new"), header("theirs"), header("pryv_data_new", slots=0)],
         [None, 0, 1],
         [[], ["disk"]],
-        [{}, {OURS: None}, {OURS: "/dev/vdb"}, {OTHER: "/dev/vdc"}],
+        places,
     ):
         disk = dataclasses.replace(
             EMPTY, signatures=signatures, unknown=unknown, header=head, opens=opens, users=users, missed=missed
         )
         try:
-            verdict = module.judge(disk, DEVICE)
-        except module.DiskError:
+            verdict = judge(disk, DEVICE)
+        except DiskError:
             continue
         without_keys = head is not None and head.label == "pryv_data_new" and not head.keyslots
         if verdict == "format" and not without_keys:
@@ -213,6 +218,12 @@ class Host:
             raise KilledError
         self.left -= 1
         options = dict(itertools.pairwise(command))
+        answer = self._tells(command, data, options)
+        if answer is None:
+            self._changes(command, data, options, environ_update or {})
+        return answer or (0, "", "")
+
+    def _tells(self, command: list[str], data: bytes, options: dict[str, str]) -> tuple[int, str, str] | None:
         match command:
             case ["cryptsetup", "luksDump", "--dump-json-metadata", *_]:
                 return 0, json.dumps({"keyslots": self.slots, "tokens": self.tokens}, default=str), ""
@@ -221,6 +232,12 @@ class Host:
             case ["cryptsetup", "open", "--test-passphrase", "--verbose", *_]:
                 found = self.opened_by(data, options.get("--key-slot", ""))
                 return (0, f"Key slot {found} unlocked.", "") if found else (2, "", "")
+            case ["clevis", "luks", "pass", *_, slot]:
+                return (0, self.slots[slot].decode(), "") if self.clevis_opens(slot) else (1, "", "")
+        return None
+
+    def _changes(self, command: list[str], data: bytes, options: dict[str, str], environment: dict[str, str]) -> None:
+        match command:
             case ["cryptsetup", "luksAddKey", *_, file]:
                 self.add(data, Path(file).read_bytes())
             case ["cryptsetup", "luksKillSlot", *_, slot]:
@@ -233,16 +250,12 @@ class Host:
             case ["cryptsetup", "token", "remove", *_]:
                 del self.tokens[options["--token-id"]]
             case ["systemd-cryptenroll", *_]:
-                assert environ_update
-                slot = self.add(environ_update["PASSWORD"].encode(), os.urandom(8))
+                slot = self.add(environment["PASSWORD"].encode(), os.urandom(8))
                 self.add_token({"type": "systemd-tpm2", "keyslots": [slot]})
             case ["clevis", "luks", "bind", *_, "sss", sss]:
                 self.sss = sss
                 slot = self.add(data, os.urandom(8).hex().encode())
                 self.add_token({"type": "clevis", "keyslots": [slot]})
-            case ["clevis", "luks", "pass", *_, slot]:
-                return (0, self.slots[slot].decode(), "") if self.clevis_opens(slot) else (1, "", "")
-        return 0, "", ""
 
     def have_keys(self, *keys: str, method: str, renew: bool = False, **more: object) -> list[str]:
         """Has the keys as they are wanted, with more settings of the method if given, and returns the steps."""
@@ -341,9 +354,9 @@ class Restoring:
         self.place: str | None = None
         self.content = "xfs"
         self.ran: list[str] = []
-        monkeypatch.setattr(module.tempfile, "TemporaryDirectory", lambda **_: contextlib.nullcontext(folder))
-        monkeypatch.setattr(module.Keeper, "look", lambda _: self.disk)
-        monkeypatch.setattr(module.Keeper, "_place", lambda _, uuid: self.place if uuid == OURS else None)
+        monkeypatch.setattr(tempfile, "TemporaryDirectory", lambda **_: contextlib.nullcontext(folder))
+        monkeypatch.setattr(HeaderKeeper, "look", lambda _: self.disk)
+        monkeypatch.setattr(HeaderKeeper, "_place", lambda _, uuid: self.place if uuid == OURS else None)
 
     def run_command(self, command: list[str], data: bytes = b"", **_: object) -> tuple[int, str, str]:
         match command:
@@ -374,7 +387,7 @@ class Restoring:
         copied = base64.b64encode(zlib.compress(b"header")).decode()
         params = {"keys": ["newer", key], "device": "/dev/vdb", "name": "pryv_data", "mount_point": "/srv/pryv"}
         unlock = {"method": "operator", "keyfile": "/etc/pryv/data_disk/key"}
-        module.Keeper(
+        HeaderKeeper(
             SimpleNamespace(
                 params={**params, "unlock": unlock, "header": copied},
                 check_mode=check_mode,
@@ -414,7 +427,7 @@ def test_a_header_is_restored_when_it_shows_a_file_system(
 @pytest.mark.parametrize("content", ["", "crypto_LUKS"])
 def test_a_header_that_does_not_fit_the_disk_is_not_restored(content: str, restoring: Restoring) -> None:
     restoring.content = content
-    with pytest.raises(module.DiskError, match="does not fit /dev/vdb"):
+    with pytest.raises(DiskError, match="does not fit /dev/vdb"):
         restoring.restore()
     assert restoring.ran == ["loop", "open", "close", "detach"]
 
@@ -437,13 +450,13 @@ def test_a_header_is_not_restored_over_anything(
     changes: dict[str, Any], place: str | None, reason: str, restoring: Restoring
 ) -> None:
     restoring.disk, restoring.place = dataclasses.replace(restoring.disk, **changes), place
-    with pytest.raises(module.DiskError, match=reason):
+    with pytest.raises(DiskError, match=reason):
         restoring.restore()
     assert restoring.ran == []
 
 
 def test_a_header_that_no_key_opens_is_not_restored(restoring: Restoring) -> None:
-    with pytest.raises(module.DiskError, match="does not open the header in the backup"):
+    with pytest.raises(DiskError, match="does not open the header in the backup"):
         restoring.restore(key="another")
     assert restoring.ran == []
 
@@ -514,13 +527,13 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> Bare:
 @pytest.mark.parametrize("destroy", [False, True])
 def test_without_cryptsetup_nothing_is_destroyed_as_it_may_be_ours(bare: Bare, destroy: bool) -> None:
     bare.signatures = ["crypto_LUKS (labelled pryv_data)"]
-    with pytest.raises(module.DiskError, match="cryptsetup is not installed"):
+    with pytest.raises(DiskError, match="cryptsetup is not installed"):
         bare.keeper(check_mode=False, destroy=destroy).present()
     assert not bare.looked
 
 
 def test_without_cryptsetup_nothing_is_opened(bare: Bare) -> None:
-    with pytest.raises(module.DiskError, match="cryptsetup is not installed"):
+    with pytest.raises(DiskError, match="cryptsetup is not installed"):
         bare.keeper(check_mode=True).opened_only()
 
 
@@ -535,7 +548,7 @@ def test_check_mode_does_not_judge_a_volume_before_cryptsetup_is_there(bare: Bar
 
 def test_check_mode_refuses_what_is_no_volume_without_cryptsetup_too(bare: Bare) -> None:
     bare.signatures = ["ext4"]
-    with pytest.raises(module.DiskError, match="has no header of it"):
+    with pytest.raises(DiskError, match="has no header of it"):
         bare.keeper(check_mode=True).present()
 
 
