@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime
 import re
-import tomllib
 from itertools import pairwise
 from pathlib import Path
+
+import tomllib
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CHANGELOG = (CHECKOUT / "CHANGELOG.md").read_text()
