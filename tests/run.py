@@ -5,7 +5,7 @@ Usage: tests/run.py [--fast] [STEP ...]
 A step is a linter, the unit tests, the tests of pages in a browser, those of nginx beside Express, or a molecule
 scenario. All steps run, whatever fails; scenarios on virtual machines run beside those on containers. The output of a
 step that fails is shown, that of all is kept under .cache/test. Each linter, each scenario and each pytest item counts
-as one.
+as one. A table of what each step took stands at the end.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -36,7 +36,7 @@ LINTERS = {
 }
 
 #: Scenarios on virtual machines. An emulated processor keeps little more than one core busy, and so does a scenario on
-#: containers, much of which is waiting.
+#: containers, much of which is waiting. Machines take as long as all else together, so they begin at once.
 ON_MACHINES = frozenset({"disk", "vm"})
 
 #: Longer than any step takes; a step that hangs shall not keep the others from running.
@@ -63,10 +63,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a step: numbers of tests."""
+    """What came of a step: numbers of tests, and how long it took in seconds."""
 
     passed: int
     failed: int
+    seconds: float = field(default=0, compare=False)
 
 
 def steps(*, fast: bool) -> list[Step]:
@@ -76,7 +77,7 @@ def steps(*, fast: bool) -> list[Step]:
         fast: Whether to leave out the scenarios.
     """
     found = [Step(name, command) for name, command in LINTERS.items()]
-    found.append(Step("unit", ["pytest", "--quiet", "tests/unit"], counts=False))
+    found.append(Step("unit", ["pytest", "--quiet", "--numprocesses", "2", "tests/unit"], counts=False))
     if not fast:
         found.append(Step("page", ["pytest", "--quiet", "tests/page"], counts=False))
         found.append(Step("express", ["pytest", "--quiet", "tests/express"], counts=False))
@@ -85,12 +86,9 @@ def steps(*, fast: bool) -> list[Step]:
     return found
 
 
-def lanes(chosen: Sequence[Step]) -> tuple[list[Step], list[list[Step]]]:
-    """What of the chosen steps runs first, one by one, and then the rows of steps that run side by side."""
-    scenarios = [step for step in chosen if step.command[0] == "molecule"]
-    on_machines = [step for step in scenarios if step.name in ON_MACHINES]
-    on_containers = [step for step in scenarios if step not in on_machines]
-    return [step for step in chosen if step not in scenarios], [on_containers, on_machines]
+def lanes(chosen: Sequence[Step]) -> list[list[Step]]:
+    """The chosen steps as two rows that run side by side: what needs no virtual machine, and what does."""
+    return [[step for step in chosen if (step.name in ON_MACHINES) == machines] for machines in (False, True)]
 
 
 def environment(items: Path) -> Mapping[str, str]:
@@ -159,15 +157,23 @@ def run(step: Step) -> Result:
     # A step that fails without a failed item, pytest that cannot even start for one, is a failure of its own.
     own_failure = process.returncode != 0 and (step.counts or counted.failed == 0)
     own_success = process.returncode == 0 and step.counts
-    result = Result(counted.passed + own_success, counted.failed + own_failure)
+    result = Result(counted.passed + own_success, counted.failed + own_failure, time.monotonic() - start)
     word = "passed" if process.returncode == 0 else "FAILED"
     print(
         *([log.read_text(errors="replace")] if process.returncode != 0 else []),
-        f"--- {step.name}: {word} in {time.monotonic() - start:.0f} s ({result.passed} passed, {result.failed} failed)",
+        f"--- {step.name}: {word} in {result.seconds:.0f} s ({result.passed} passed, {result.failed} failed)",
         sep="\n",
         flush=True,
     )
     return result
+
+
+def table(results: Mapping[str, Result]) -> list[str]:
+    """What each step took and how many passed and failed in it, a line each."""
+    return [
+        f"{name:24} {result.seconds:6.0f} s {result.passed:6} passed {result.failed:4} failed"
+        for name, result in results.items()
+    ]
 
 
 def main() -> int:
@@ -181,11 +187,11 @@ def main() -> int:
     if unknown:
         parser.error(f"no step {', '.join(sorted(unknown))}")
     chosen = [step for step in steps(fast=options.fast) if step.name in options.steps or not options.steps]
-    first, rows = lanes(chosen)
+    rows = lanes(chosen)
 
     RESULTS.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    results = {step.name: run(step) for step in first}
+    results: dict[str, Result] = {}
     with ThreadPoolExecutor(len(rows)) as pool:
         for row in pool.map(lambda row: {step.name: run(step) for step in row}, rows):
             results |= row
@@ -198,7 +204,7 @@ def main() -> int:
             sep="\n  ",
         )
     passed, failed = (sum(getattr(result, kind) for result in results.values()) for kind in ("passed", "failed"))
-    print(f"took {time.monotonic() - start:.0f} s")
+    print(*table(results), f"took {time.monotonic() - start:.0f} s", sep="\n")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -61,12 +62,27 @@ def test_step_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run.run(run.Step("slow", ["sleep", "60"])) == run.Result(0, 1)
 
 
-def test_scenarios_on_machines_run_beside_those_on_containers_after_all_else() -> None:
-    first, (on_containers, on_machines) = run.lanes(run.steps(fast=False))
-    assert {"ruff", "unit", "page", "express"} <= {step.name for step in first}
-    assert [step.name for step in on_machines] == ["disk", "vm"]
-    assert {"development", "poc", "load", "privacy"} <= {step.name for step in on_containers}
-    assert len(first) + len(on_containers) + len(on_machines) == len(run.steps(fast=False))
+def test_scenarios_on_machines_run_beside_all_else() -> None:
+    others, on_machines = ([step.name for step in row] for row in run.lanes(run.steps(fast=False)))
+    assert on_machines == ["disk", "vm"]
+    assert {"ruff", "unit", "page", "express", "development", "poc", "load", "privacy"} <= set(others)
+    assert len(others) + len(on_machines) == len(run.steps(fast=False))
+
+
+def test_report_ends_with_what_each_step_took_and_the_count(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "CHECKOUT", run.RESULTS)
+    monkeypatch.setattr(run, "steps", lambda **_: [run.Step("good", ["true"]), run.Step("vm", ["sleep", "0.6"])])
+    monkeypatch.setattr("sys.argv", ["run.py"])
+    assert run.main() == 0
+    shown = capsys.readouterr().out.splitlines()[-4:]
+    assert [re.sub(" +", " ", line) for line in shown] == [
+        "good 0 s 1 passed 0 failed",
+        "vm 1 s 1 passed 0 failed",
+        "took 1 s",
+        "2 passed, 0 failed",
+    ]
 
 
 def test_every_scenario_is_a_step() -> None:
