@@ -71,6 +71,14 @@ def test_a_number_that_yaml_reads_otherwise_is_in_the_report(playbook: str, inve
     assert re.search(r"capacity\.yml, line 11: privacy_zones\.ch\.users: 025000 is read as 10752 \(octal\)", report)
 
 
+@pytest.mark.parametrize("playbook", ["plan", "secrets"])
+def test_a_key_that_is_there_twice_is_told_once(playbook: str, inventory: Path) -> None:
+    edit(inventory, "privacy_zones:\n", "privacy_zones: {}\nprivacy_zones:\n")
+    screen = play(f"playbooks/{playbook}.yml", inventory)
+    assert "privacy_zones is there twice" in " ".join(the_report(screen).replace("-", "").replace(":", "").split())
+    assert "WARNING" not in screen
+
+
 @pytest.mark.parametrize("playbook", ["plan", "verify"])
 def test_a_file_that_is_no_yaml_is_told_with_its_line(playbook: str, inventory: Path) -> None:
     edit(inventory, "  ch:\n", "  ch: [\n")
@@ -115,8 +123,8 @@ def test_a_key_whose_file_is_missing_is_in_the_report(inventory: Path) -> None:
     assert re.search(r"administrators: cannot be read: .*'missing\.pub'", report)
 
 
-def test_an_inventory_without_a_vault_is_reported_once() -> None:
-    report = the_report(play("playbooks/verify.yml", ROOT / "inventories/poc"))
+def test_an_inventory_without_a_vault_is_reported_once(tmp_path: Path) -> None:
+    report = the_report(play("playbooks/verify.yml", Path(shutil.copytree(ROOT / "inventories/poc", tmp_path / "poc"))))
     assert "pryv_secrets.register_admin_key" in report
     assert "is missing" in report
 
