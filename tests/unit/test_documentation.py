@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,9 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.parsing.vault import VaultLib, VaultSecret
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ANSIBLE_DOC = Path(sys.executable).with_name("ansible-doc")
@@ -81,6 +85,50 @@ def test_the_example_of_a_filter_is_tasks_that_use_it(name: str) -> None:
     tasks = yaml.safe_load(yaml.safe_load((FILTERS / f"{name}.yml").read_text())["EXAMPLES"])
     assert all("name" in task and len(task) == 2 for task in tasks)
     assert f"| {name}" in str(tasks)
+
+
+def test_the_examples_of_filters_run(tmp_path: Path) -> None:
+    """With `inventories/poc`, the keys of a vault, and what else they name."""
+    key = ed25519.Ed25519PrivateKey.generate().public_key()
+    line = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/id_ed25519.pub").write_bytes(line)
+    (tmp_path / "backups/luks").mkdir(parents=True)
+    sealed = VaultLib([("default", VaultSecret(b"K" * 43))]).encrypt("a header")
+    (tmp_path / "backups/luks/co1.vault").write_bytes(sealed)
+    (tmp_path / "docs").symlink_to(CHECKOUT / "docs")
+    given = {
+        "topology": "{{ groups | topology(hostvars) }}",
+        "plan": "{{ privacy_zones | capacity_plan }}",
+        "forecast": "{{ privacy_zones | capacity_forecast('2027-01') }}",
+        "raw": {},
+        "audit_bars": [],
+        "pryv_secrets": {"register_admin_key": "A" * 43},
+        "pryv_core_register_keys": {"co1": "C" * 43},
+        "data_disk_recovery_keys": {"co1": "K" * 43},
+    }
+    tasks = [
+        task
+        for name in DOCUMENTED
+        for task in yaml.safe_load(yaml.safe_load((FILTERS / f"{name}.yml").read_text())["EXAMPLES"])
+    ]
+    # What only shows something is shown by one task, which takes less time.
+    messages = [task["ansible.builtin.debug"]["msg"] for task in tasks if "ansible.builtin.debug" in task]
+    tasks = [task for task in tasks if "ansible.builtin.debug" not in task] + [
+        {"ansible.builtin.debug": {"msg": messages}}
+    ]
+    play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "vars": given, "tasks": tasks}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
+    done = subprocess.run(
+        [ANSIBLE_DOC.with_name("ansible-playbook"), "-i", CHECKOUT / "inventories/poc", "-v", "play.yml"],
+        cwd=tmp_path,
+        env={**os.environ, "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(rf"ok={len(tasks)} .*failed=0", done.stdout), done.stdout
 
 
 @pytest.mark.parametrize("kind", ["module", "lookup"])
