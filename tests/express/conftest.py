@@ -22,7 +22,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
 
-from filter_plugins.topology import topology
+from pryv_platform.topology import derive
 
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]
@@ -75,7 +75,7 @@ def render(role: str, host: str, **variables: Any) -> dict[str, str]:
         **hosts[host],
         "inventory_hostname": host,
         "groups": GROUPS,
-        "topology": topology(GROUPS, {name: {**shared, **own} for name, own in hosts.items()}),
+        "topology": derive(GROUPS, {name: {**shared, **own} for name, own in hosts.items()}),
         "pryv_system": "debian-12",
         "docker_container_network": "172.30.0.0/15",
         "core_processes": 1,

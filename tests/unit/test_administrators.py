@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from filter_plugins import administrators
 from plugins.modules import administrators as module
+from pryv_platform.checks import hardening
+from pryv_platform.inventory import Inventory
 
 
 def field(content: bytes) -> bytes:
@@ -33,7 +34,7 @@ ECDSA = line("ecdsa-sha2-nistp256", b"nistp256", b"d" * 65)
 
 @pytest.mark.parametrize("text", [ALICE, SECURITY_KEY, ECDSA, rsa(3072), rsa(4096), f"  {ALICE}\n"])
 def test_good_keys_lose_their_comment(text: str) -> None:
-    assert administrators.public_key(text) == " ".join(text.split()[:2])
+    assert hardening.public_key(text) == " ".join(text.split()[:2])
 
 
 @pytest.mark.parametrize(
@@ -55,12 +56,12 @@ def test_good_keys_lose_their_comment(text: str) -> None:
 )
 def test_bad_keys_are_named(text: object, problem: str) -> None:
     with pytest.raises(ValueError, match=problem) as raised:
-        administrators.public_key(text)
+        hardening.public_key(text)
     assert "c2VjcmV0" not in str(raised.value)
 
 
 def problems(value: object, environment: str = "production") -> list[str]:
-    found = administrators.administrators_problems(value, environment)
+    found = hardening.administrators_problems(value, environment)
     assert {problem["severity"] for problem in found} <= {"error"}
     return [f"{problem['where']} {problem['problem']}" for problem in found]
 
@@ -106,14 +107,14 @@ def test_what_is_still_to_be_filled_in_is_left_to_the_check_of_all_variables() -
 
 def test_what_is_wrong_on_all_hosts_is_said_once() -> None:
     hostvars = {name: {"pryv_environment": "production"} for name in ("co1", "co2")}
-    assert len(administrators.administrator_problems(hostvars, hostvars)) == 1
+    assert len(hardening.administrator_problems(Inventory(hostvars), hostvars)) == 1
 
 
 def lockouts(user: str, entries: list[Mapping[str, Any]], became: str | None = "sudo", **variables: Any) -> list[str]:
     hostvars = {"co1": {"administrators": entries, "ansible_port": 2222, **variables}, "co2": {}}
     survey = {"user": user, "became": became, "listeners": [{"protocol": "tcp", "port": 2222}]}
     results: dict[str, dict[str, Any]] = {"co1": {"survey": survey}, "co2": {"unreachable": True}}
-    return [problem["problem"] for problem in administrators.lockout_problems(results, hostvars)]
+    return [problem["problem"] for problem in hardening.lockout_problems(results, Inventory(hostvars))]
 
 
 @pytest.mark.parametrize("variables", [{"ansible_port": 2222}, {"ansible_port": 2201, "ssh_port": "2222"}])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible.errors import AnsibleFilterError
 
-from filter_plugins import audit
+from pryv_platform import audit
+from pryv_platform.problems import InputError
 
 TOPOLOGY: dict[str, Any] = {
     "domain": "clinic.pryv.test",
@@ -395,7 +395,7 @@ def test_a_deviation_that_nobody_reports_is_stale() -> None:
 )
 def test_a_bad_deviation_is_refused(deviation: dict[str, str], problem: str) -> None:
     """Nothing is accepted without a reason."""
-    with pytest.raises(AnsibleFilterError, match=problem):
+    with pytest.raises(InputError, match=problem):
         report(deviations=[*DEVIATIONS, deviation])
 
 

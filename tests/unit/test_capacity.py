@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.errors import AnsibleFilterError
 from ansible.parsing.dataloader import DataLoader
 
-from filter_plugins import capacity
+from pryv_platform import capacity
+from pryv_platform.problems import InputError
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,7 +63,7 @@ def count(limits: dict[str, Any] | None = None, **changes: Any) -> int:
 
 def errors(zones: Any, **arguments: Any) -> list[str]:
     """Return the lines of the error that the requirements cause."""
-    with pytest.raises(AnsibleFilterError) as caught:
+    with pytest.raises(InputError) as caught:
         capacity.core_counts(zones, **arguments)
     return str(caught.value).splitlines()
 
@@ -200,10 +200,10 @@ def test_more_cores_than_there_are_names_for(changes: dict[str, Any], where: str
     assert problem["where"] == where
     assert said in problem["problem"]
     assert "right is 999 at most" in problem["remedy"]
-    with pytest.raises(AnsibleFilterError, match="right is 999 at most"):
+    with pytest.raises(InputError, match="right is 999 at most"):
         capacity.capacity_forecast(zones, "2027-01")
     if "users" in changes:
-        with pytest.raises(AnsibleFilterError, match="right is 999 at most"):
+        with pytest.raises(InputError, match="right is 999 at most"):
             capacity.capacity_plan(zones)
 
 
@@ -339,9 +339,7 @@ def test_web_can_be_delegated() -> None:
 
 def test_unknown_environment() -> None:
     """An environment is one of three."""
-    with pytest.raises(
-        AnsibleFilterError, match=r"pryv_environment: 'staging' is unknown; right is one of development"
-    ):
+    with pytest.raises(InputError, match=r"pryv_environment: 'staging' is unknown; right is one of development"):
         capacity.capacity_plan({"ch": zone()}, environment="staging")
 
 

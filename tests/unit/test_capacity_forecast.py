@@ -6,11 +6,11 @@ import time
 from typing import Any
 
 import pytest
-from ansible.errors import AnsibleFilterError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filter_plugins import capacity
+from pryv_platform import capacity
+from pryv_platform.problems import InputError
 from tests.unit.test_capacity import zone
 
 CORES = st.lists(st.integers(0, 60), min_size=1, max_size=7)
@@ -149,7 +149,7 @@ def test_no_core_is_ever_overfull(
 )
 def test_wrong_arguments(arguments: dict[str, Any], variable: str) -> None:
     """An error names the variable."""
-    with pytest.raises(AnsibleFilterError, match=f"^{variable}: "):
+    with pytest.raises(InputError, match=f"^{variable}: "):
         capacity.capacity_forecast({"ch": zone()}, **{"start": "2026-11", **arguments})
 
 

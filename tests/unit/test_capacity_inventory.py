@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from filter_plugins import capacity, capacity_inventory, topology
+from pryv_platform import capacity, capacity_inventory, topology
 from tests.unit.test_capacity import zone
 
 PLATFORM = {"pryv_domain": "plan.pryv.test", "pryv_admin_networks": ["192.0.2.0/24"]}
@@ -55,7 +55,7 @@ def test_it_has_what_the_plan_asks_for(zones: dict[str, Any], environment: str) 
     groups, hostvars = load(filled)
     for variables in hostvars.values():
         variables["pryv_environment"] = environment
-    shape = topology.topology(groups, hostvars)
+    shape = topology.derive(groups, hostvars)
     assert {name: len(cores) for name, cores in shape["zones"].items()} == capacity.core_counts(zones)
     assert len(shape["hosts"]) == plan["totals"]["machines"]
     assert capacity.capacity_problems(zones, shape, environment=environment) == []

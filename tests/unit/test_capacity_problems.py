@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from filter_plugins import capacity
+from pryv_platform import capacity
 from tests.unit.test_capacity import zone
 
 SMALL = {"cpus": 2, "ram_mb": 3900, "os_disk_gb": 15, "data_disk_gb": 15}

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from filter_plugins import capacity
+from pryv_platform import capacity
 from tests.unit.test_capacity import zone
 
 LIMITS = {

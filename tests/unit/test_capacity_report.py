@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from filter_plugins import capacity, capacity_report
+from pryv_platform import capacity, capacity_report
 from tests.unit import markup
 from tests.unit.test_capacity import EXAMPLE, zone
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible.errors import AnsibleFilterError
 
-from filter_plugins import capacity, capacity_worksheet
+from pryv_platform import capacity, capacity_worksheet
+from pryv_platform.problems import InputError
 from tests.unit.test_capacity import EXAMPLE
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -65,7 +65,7 @@ def test_what_spreadsheets_do_to_a_file(separator: str) -> None:
 )
 def test_a_number_that_is_not_ours_is_refused_with_what_would_be_right(cell: str, right: str) -> None:
     """A spreadsheet's thousands are never taken for a fraction, nor the other way round."""
-    with pytest.raises(AnsibleFilterError) as caught:
+    with pytest.raises(InputError) as caught:
         capacity_worksheet.capacity_worksheet(f'{HEADER}ZONE,Users (planned population),"{cell}",1\n', "plan.csv")
     assert f"row 2 (Users (planned population)), column ch: {cell!r} {right}" in str(caught.value)
     for number in right.partition("right is ")[2].partition(",")[0].split(" or ") if "right is " in right else []:
@@ -93,9 +93,7 @@ def test_a_number_that_can_be_read_in_one_way(cell: str, value: float) -> None:
 def test_a_line_that_is_there_twice() -> None:
     """Neither wins; both are named."""
     text = HEADER + 'ZONE,Users (planned population),1,2\n\n"zone ",users (planned  population),1,2\n'
-    with pytest.raises(
-        AnsibleFilterError, match=r"plan.csv, rows 2 and 4: both are zone, users \(planned  population\)"
-    ):
+    with pytest.raises(InputError, match=r"plan.csv, rows 2 and 4: both are zone, users \(planned  population\)"):
         capacity_worksheet.capacity_worksheet(text, "plan.csv")
 
 
@@ -103,7 +101,7 @@ def test_a_line_that_is_there_twice() -> None:
 def test_a_number_that_became_two_cells(row: str) -> None:
     """Without quotes, the comma in a number moves all that follows to the next column."""
     text = f"{HEADER[:-1]},What it means\nZONE,Users (planned population),{row}\n"
-    with pytest.raises(AnsibleFilterError, match=r"row 2 .*: a number with a comma is two cells"):
+    with pytest.raises(InputError, match=r"row 2 .*: a number with a comma is two cells"):
         capacity_worksheet.capacity_worksheet(text, "plan.csv")
 
 
@@ -137,14 +135,14 @@ def test_the_line_that_names_the_separator() -> None:
 )
 def test_an_encoding_that_cannot_be_told(content: bytes, said: str) -> None:
     """The refusal says which was tried and which is right."""
-    with pytest.raises(AnsibleFilterError, match=rf"plan\.csv: its encoding is {said}"):
+    with pytest.raises(InputError, match=rf"plan\.csv: its encoding is {said}"):
         capacity_worksheet.capacity_worksheet(content.decode("utf-8", "surrogateescape"), "plan.csv")
 
 
 def test_all_problems_at_once_with_row_and_column() -> None:
     """A person finds the cell."""
     text = HEADER + 'ZONE,Users (planned population),many,2\nWRITE,Volume (MB per day),1,"0,5"\nREAD,Colour,1,2\n'
-    with pytest.raises(AnsibleFilterError) as caught:
+    with pytest.raises(InputError) as caught:
         capacity_worksheet.capacity_worksheet(text, "plan.csv")
     users, volume, colour = str(caught.value).splitlines()
     assert users.startswith("plan.csv, row 2 (Users (planned population)), column ch: 'many' is no number")
@@ -166,7 +164,7 @@ def test_all_problems_at_once_with_row_and_column() -> None:
 )
 def test_what_cannot_be_read(text: str, name: str, said: str) -> None:
     """The error names the file."""
-    with pytest.raises(AnsibleFilterError, match=said) as caught:
+    with pytest.raises(InputError, match=said) as caught:
         capacity_worksheet.capacity_worksheet(text, name)
     assert name in str(caught.value)
 
@@ -174,5 +172,5 @@ def test_what_cannot_be_read(text: str, name: str, said: str) -> None:
 def test_empty_cells_are_missing_requirements() -> None:
     """Left out is not zero."""
     zones = capacity_worksheet.capacity_worksheet(HEADER + "ZONE,Users (planned population),1,\n", "a.csv")
-    with pytest.raises(AnsibleFilterError, match=r"privacy_zones\.de\.users: missing"):
+    with pytest.raises(InputError, match=r"privacy_zones\.de\.users: missing"):
         capacity.core_counts(zones)

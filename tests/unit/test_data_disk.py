@@ -22,8 +22,12 @@ import yaml
 from ansible.errors import AnsibleFilterError
 from ansible.parsing.vault import VaultLib, VaultSecret
 
+from filter_plugins.pryv import FilterModule
 from plugins.module_utils.data_disk_headers import HeaderKeeper
 from plugins.module_utils.data_disk_judge import Disk, DiskError, Header, Opened, judge
+from pryv_platform import data_disk
+from pryv_platform.checks.data_disk import disk_problems, unstable_name
+from pryv_platform.problems import InputError
 
 ROOT = Path(__file__).parents[2]
 OURS = "11111111-2222-3333-4444-555555555555"
@@ -44,7 +48,8 @@ def load(path: str) -> ModuleType:
 
 
 module = load("plugins/modules/data_disk.py")
-filters = load("filter_plugins/data_disk.py")
+filters = FilterModule().filters()
+ON_COMMAND_LINE = ["data_disk_destroy"]
 
 
 def header(label: str = "pryv_data", uuid: str = OURS, slots: int = 2) -> Any:
@@ -554,37 +559,30 @@ def test_check_mode_refuses_what_is_no_volume_without_cryptsetup_too(bare: Bare)
 
 def test_the_highest_number_is_the_current_key() -> None:
     keys = {"co1": "first", "co1@10": "tenth", "co1@2": "second", "co10": "another's", "co1@x": "nobody's"}
-    assert filters.recovery_keys(keys, "co1") == ["tenth", "second", "first"]
-    assert filters.recovery_keys(keys, "co10") == ["another's"]
-    assert filters.recovery_keys(keys, "co2") == []
-    assert filters.next_recovery_key("co1", keys) == "co1@11"
-    assert filters.next_recovery_key("co10", keys) == "co10@2"
-    assert filters.next_recovery_key("co2", keys) == "co2"
+    assert data_disk.recovery_keys(keys, "co1") == ["tenth", "second", "first"]
+    assert data_disk.recovery_keys(keys, "co10") == ["another's"]
+    assert data_disk.recovery_keys(keys, "co2") == []
+    assert data_disk.next_recovery_key("co1", keys) == "co1@11"
+    assert data_disk.next_recovery_key("co10", keys) == "co10@2"
+    assert data_disk.next_recovery_key("co2", keys) == "co2"
 
 
-@pytest.fixture
-def on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filters, "load_extra_vars", lambda _loader: {"data_disk_destroy": "something"})
-
-
-@pytest.mark.usefixtures("on_the_command_line")
 def test_destruction_is_for_the_host_and_disk_that_are_named() -> None:
-    assert filters.destroy_wanted(f"co1:{DEVICE}", "co1", DEVICE)
-    assert not filters.destroy_wanted(f"co1:{DEVICE}", "co2", DEVICE)
-    assert not filters.destroy_wanted("", "co1", DEVICE)
+    assert data_disk.destroy_wanted(f"co1:{DEVICE}", "co1", DEVICE, ON_COMMAND_LINE)
+    assert not data_disk.destroy_wanted(f"co1:{DEVICE}", "co2", DEVICE, ON_COMMAND_LINE)
+    assert not data_disk.destroy_wanted("", "co1", DEVICE, [])
 
 
-@pytest.mark.usefixtures("on_the_command_line")
 @pytest.mark.parametrize("wanted", [DEVICE, "yes", "co1:", "co1:/dev/sdb"])
 def test_destruction_of_anything_else_is_refused(wanted: str) -> None:
-    with pytest.raises(AnsibleFilterError, match="data_disk_destroy"):
-        filters.destroy_wanted(wanted, "co1", DEVICE)
+    with pytest.raises(InputError, match="data_disk_destroy"):
+        data_disk.destroy_wanted(wanted, "co1", DEVICE, ON_COMMAND_LINE)
 
 
 @pytest.mark.parametrize("wanted", [f"co1:{DEVICE}", f"co2:{DEVICE}"])
 def test_destruction_that_the_inventory_asks_for_is_refused(wanted: str) -> None:
-    with pytest.raises(AnsibleFilterError, match="only be given on the command line"):
-        filters.destroy_wanted(wanted, "co1", DEVICE)
+    with pytest.raises(InputError, match="only be given on the command line"):
+        data_disk.destroy_wanted(wanted, "co1", DEVICE, [])
 
 
 GOOD = {
@@ -602,11 +600,10 @@ def keyfile(path: str) -> dict[str, Any]:
 
 def problems(changes: dict[str, Any], cores: list[str]) -> list[str]:
     """What is found wrong with co1, one line each."""
-    found = filters.disk_problems({"co1": {**GOOD, **changes}}, cores, "/srv/pryv")
+    found = disk_problems({"co1": {**GOOD, **changes}}, cores, "/srv/pryv", ON_COMMAND_LINE)
     return [f"{problem['severity']} {problem['where']}: {problem['problem']}" for problem in found]
 
 
-@pytest.mark.usefixtures("on_the_command_line")
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
@@ -731,14 +728,14 @@ def test_a_run_tells_its_command_line_from_its_inventory(tmp_path: Path) -> None
 
 def test_names_that_may_change_are_known() -> None:
     for name in ("/dev/sdb", "/dev/vdb1", "/dev/nvme0n1", "/dev/nvme1n1p2", "/dev/xvdf"):
-        assert filters.unstable_name(name)
+        assert unstable_name(name)
     for name in (DEVICE, "/dev/disk/by-path/pci-0000:00:05.0", "/dev/mapper/vg-data"):
-        assert not filters.unstable_name(name)
+        assert not unstable_name(name)
 
 
 def test_a_copy_opens_with_any_of_the_keys_and_no_other(tmp_path: Path) -> None:
     sealed = tmp_path / "header.vault"
     sealed.write_bytes(VaultLib([("default", VaultSecret(b"old"))]).encrypt("the header"))
-    assert filters.unseal(str(sealed), ["new", "old"]) == "the header"
+    assert filters["data_disk_unseal"](str(sealed), ["new", "old"]) == "the header"
     with pytest.raises(AnsibleFilterError, match="no recovery key"):
-        filters.unseal(str(sealed), ["new"])
+        filters["data_disk_unseal"](str(sealed), ["new"])

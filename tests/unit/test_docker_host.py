@@ -1,17 +1,18 @@
 """What a host has of Docker is named and refused, and replaced only when the operator says so for this one run."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from filter_plugins import docker_host
+from pryv_platform.checks import docker
 
 ROOT = Path(__file__).parents[2]
 POOL = "172.29.0.0/16"
-OWN = dict.fromkeys(docker_host.DOCKERS_OWN, "5:28.1.1-1~debian.13~trixie")
+OWN = dict.fromkeys(docker.DOCKERS_OWN, "5:28.1.1-1~debian.13~trixie")
 
 
 def survey(system: str = "debian-13", routes: tuple[str, ...] = (), **changed: Any) -> dict[str, Any]:
@@ -25,9 +26,9 @@ def survey(system: str = "debian-13", routes: tuple[str, ...] = (), **changed: A
     return {"survey": {"docker": docker, "routes": list(routes), "system": {"ID": name, "VERSION_ID": number}}}
 
 
-def found(result: dict[str, Any], **variables: Any) -> list[str]:
+def found(result: dict[str, Any], command_line: Sequence[str] = ("docker_take_over",), **variables: Any) -> list[str]:
     """What is told of co1."""
-    problems = docker_host.docker_host_problems({"co1": result}, {"co1": variables}, POOL)
+    problems = docker.docker_host_problems({"co1": result}, {"co1": variables}, POOL, command_line)
     return [f"{one['severity']}: {one['problem']} -> {one['remedy']}" for one in problems]
 
 
@@ -77,9 +78,9 @@ def test_the_oldest_versions_know_what_compose_files_use() -> None:
     """Older engines refuse start_interval, and older compose passes over it."""
     files = ROOT.glob("roles/*/templates/root/etc/pryv/*/compose.yml.j2")
     assert any("start_interval:" in path.read_text() for path in files)
-    assert docker_host.OLDEST_ENGINE >= (25, 0)
-    assert docker_host.OLDEST_COMPOSE >= (2, 24)
-    told = "engine {}.{} and compose {}.{} or newer".format(*docker_host.OLDEST_ENGINE, *docker_host.OLDEST_COMPOSE)
+    assert docker.OLDEST_ENGINE >= (25, 0)
+    assert docker.OLDEST_COMPOSE >= (2, 24)
+    told = "engine {}.{} and compose {}.{} or newer".format(*docker.OLDEST_ENGINE, *docker.OLDEST_COMPOSE)
     assert told in (ROOT / "docs/operations/docker.md").read_text()
 
 
@@ -116,8 +117,7 @@ def test_unreadable_settings_are_somebodys() -> None:
     assert "an unreadable /etc/docker/daemon.json" in line
 
 
-def test_the_word_of_the_command_line_lets_a_named_host_be_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(docker_host, "load_extra_vars", lambda _loader: {"docker_take_over": "something"})
+def test_the_word_of_the_command_line_lets_a_named_host_be_taken_over() -> None:
     (line,) = found(survey(**IN_USE), docker_take_over="web1, co1")
     assert line.startswith("note: its Docker is taken over from container legacy (legacy:1); ")
     (line,) = found(survey(**IN_USE), docker_take_over="web1")
@@ -129,9 +129,8 @@ def test_the_word_of_the_command_line_lets_a_named_host_be_taken_over(monkeypatc
     )
 
 
-def test_the_word_in_an_inventory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(docker_host, "load_extra_vars", lambda _loader: {})
-    (line,) = found(survey(**IN_USE), docker_take_over="co1")
+def test_the_word_in_an_inventory_is_refused() -> None:
+    (line,) = found(survey(**IN_USE), (), docker_take_over="co1")
     assert line.startswith("error: docker_take_over of co1 is in the inventory")
 
 
@@ -158,15 +157,15 @@ def test_every_setting_of_ours_has_its_option_known() -> None:
     text = (ROOT / "roles/docker/templates/root/etc/docker/daemon.json.j2").read_text()
     keys = re.findall(r'^  "([a-z-]+)":', text, re.MULTILINE)
     assert len(keys) > 8
-    assert {f"--{key}" for key in keys} <= {option + ending for option in docker_host.OURS for ending in ("", "s")}
+    assert {f"--{key}" for key in keys} <= {option + ending for option in docker.OURS for ending in ("", "s")}
 
 
 def test_packages_are_those_of_the_role() -> None:
     needs = yaml.safe_load((ROOT / "roles/docker/meta/packages.yml").read_text())["docker"]
-    own = {tuple(system.split("-")) for system, names in needs.items() if names == list(docker_host.DOCKERS_OWN)}
-    assert own - {("alternative",)} == docker_host.WITH_DOCKERS_OWN
+    own = {tuple(system.split("-")) for system, names in needs.items() if names == list(docker.DOCKERS_OWN)}
+    assert own - {("alternative",)} == docker.WITH_DOCKERS_OWN
 
 
 def test_the_copies_lie_where_they_are_said_to() -> None:
-    assert yaml.safe_load((ROOT / "roles/docker/vars/main.yml").read_text())["docker_copies"] == docker_host.COPIES
-    assert docker_host.COPIES in (ROOT / "docs/operations/docker.md").read_text()
+    assert yaml.safe_load((ROOT / "roles/docker/vars/main.yml").read_text())["docker_copies"] == docker.COPIES
+    assert docker.COPIES in (ROOT / "docs/operations/docker.md").read_text()

@@ -1,6 +1,5 @@
 """How a container address pool is divided, and which ones are refused."""
 
-import importlib.util
 import ipaddress
 import re
 from collections import Counter
@@ -9,17 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.errors import AnsibleFilterError
 
-SPEC = importlib.util.spec_from_file_location(
-    "docker_networks", Path(__file__).parents[2] / "filter_plugins/docker_networks.py"
-)
-assert SPEC is not None
-assert SPEC.loader is not None
-docker_networks = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(docker_networks)
-divide = docker_networks.docker_networks
-
+from pryv_platform.checks.docker import docker_problems
+from pryv_platform.docker import LARGEST_PREFIX
+from pryv_platform.docker import docker_networks as divide
+from pryv_platform.problems import InputError
 
 TEMPLATES = list((Path(__file__).parents[2] / "roles").glob("*/templates/root/etc/pryv/*/compose.yml.j2"))
 
@@ -56,7 +49,7 @@ def test_the_smallest_pool_has_room_for_a_host_with_all_roles() -> None:
     projects = [networks(template) for template in TEMPLATES]
     wanted = sum(map(len, projects))
     assert (len(projects), wanted) == (4, 11)
-    parts = divide(f"192.168.252.0/{docker_networks.LARGEST_PREFIX}")
+    parts = divide(f"192.168.252.0/{LARGEST_PREFIX}")
     room = len(list(ipaddress.IPv4Network(parts["pool"]).subnets(new_prefix=parts["size"])))
     left_over = len(projects) * 2 ** (parts["size"] - 26)
     assert room >= wanted + left_over
@@ -75,14 +68,14 @@ def test_default_pool() -> None:
 
 @pytest.mark.parametrize("pool", ["172.29.0.0", "172.29.0.0/23", "172.29.0.1/16", "pool", "", "8.8.0.0/16", "fd00::/8"])
 def test_what_is_no_pool_is_refused(pool: str) -> None:
-    with pytest.raises(AnsibleFilterError, match=r"docker_address_pool is .*172\.29\.0\.0/16"):
+    with pytest.raises(InputError, match=r"docker_address_pool is .*172\.29\.0\.0/16"):
         divide(pool)
 
 
 def problems(topology: dict[str, Any], *networks: str, pool: str | None = None) -> list[str]:
     """What is found wrong with co1's pool, which is the default one if none is given."""
     given = {"pryv_admin_networks": list(networks)} | ({"docker_address_pool": pool} if pool else {})
-    found = docker_networks.docker_problems({"co1": given}, topology, "172.29.0.0/16")
+    found = docker_problems({"co1": given}, topology, "172.29.0.0/16")
     assert {problem["severity"] for problem in found} <= {"error"}
     return [f"{problem['where']}: {problem['problem']}" for problem in found]
 

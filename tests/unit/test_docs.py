@@ -17,6 +17,7 @@ CODE = (
     "molecule",
     "playbooks",
     "plugins",
+    "pryv_platform",
     "roles",
     "scripts",
     "site.yml",

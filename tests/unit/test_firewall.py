@@ -10,7 +10,7 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
-from filter_plugins import firewall
+from pryv_platform.checks import firewall
 
 CHECKOUT = Path(__file__).parents[2]
 ROLE = CHECKOUT / "roles/firewall"

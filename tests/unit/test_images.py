@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from filter_plugins import images
 from plugins.lookup import image_archives
+from pryv_platform import images
 
 OLD, NEW, OTHER = ("sha256:" + digit * 64 for digit in "123")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from filter_plugins.limits import limit_problems
+from pryv_platform.checks.nginx import limit_problems
 
 
 @pytest.mark.parametrize("number", [0, -1, 1_000_001])

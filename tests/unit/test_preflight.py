@@ -16,15 +16,20 @@ from ansible.errors import AnsibleUndefinedVariable
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import VaultLib, VaultSecret
 
-from filter_plugins import core, mail, preflight, topology
+from filter_plugins import pryv as filter_plugin
 from plugins.vars import unlocked_group_vars
+from pryv_platform import preflight, topology
+from pryv_platform.checks import core, mail
+from pryv_platform.problems import Problem, Severity
 
 ROOT = Path(__file__).parents[2]
+filters = filter_plugin.FilterModule().filters()
+variable_problems, inventory_values = filters["variable_problems"], filters["inventory_values"]
 WANTED = {"pryv_secrets": ["mail_key", "redis_password"]}
 STRONG = {"mail_key": "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7", "redis_password": "zY9xW8vU7tS6rQ5pO4nM3lK2jI1"}
 
 
-def lines(problems: list[preflight.Problem]) -> list[str]:
+def lines(problems: list[Problem]) -> list[str]:
     return [f"{problem['severity']} {problem['where']}: {problem['problem']}" for problem in problems]
 
 
@@ -144,7 +149,7 @@ SPECIFICATIONS = [
 
 def variables(**given: Any) -> list[str]:
     hostvars = HostVars(co1=dict(given), co2=dict(given))
-    found = preflight.variable_problems(hostvars, ["co1", "co2"], SPECIFICATIONS, ["registry_role", "privacy_zones"])
+    found = variable_problems(hostvars, ["co1", "co2"], SPECIFICATIONS, ["registry_role", "privacy_zones"])
     return [f"{line} -> {problem['remedy']}" for line, problem in zip(lines(found), found, strict=True)]
 
 
@@ -186,7 +191,7 @@ def test_a_text_for_a_number_or_a_boolean_is_refused(given: dict[str, Any], prob
         "mail_relays": {"type": "list", "elements": "dict", "options": relay},
     }
     specifications = [{"argument_specs": {"main": {"options": options}}}]
-    (found,) = preflight.variable_problems(HostVars(co1=given), ["co1"], specifications, [])
+    (found,) = variable_problems(HostVars(co1=given), ["co1"], specifications, [])
     assert f"{found['where']}: {found['problem']}".startswith(f"co1: {problem}")
     assert "in quotes" not in found["problem"]
 
@@ -214,7 +219,7 @@ def test_one_value_for_a_list_or_a_mapping_is_refused(given: dict[str, Any], pro
     """Ansible's check takes a text for a list of one, and templates go through its letters."""
     roles = ("core", "nginx", "pryv", "registry")
     specifications = [yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text()) for role in roles]
-    found = lines(preflight.variable_problems(HostVars(co1=given), ["co1"], specifications, []))
+    found = lines(variable_problems(HostVars(co1=given), ["co1"], specifications, []))
     assert [line[: len(f"error co1: {problem}")] for line in found] == ([f"error co1: {problem}"] if problem else [])
     assert "x.example" not in str(found)
 
@@ -234,7 +239,7 @@ def test_a_template_that_only_a_run_can_resolve_passes() -> None:
             raise AnsibleUndefinedVariable("ansible_facts is undefined")
 
     hostvars = HostVars(co1=Templated(nginx_log_days="{{ ansible_facts.x }}"))
-    assert preflight.variable_problems(hostvars, ["co1"], SPECIFICATIONS, []) == []
+    assert variable_problems(hostvars, ["co1"], SPECIFICATIONS, []) == []
 
 
 def test_the_role_knows_the_variables_that_the_topology_reads() -> None:
@@ -261,7 +266,7 @@ def test_values_are_those_of_the_inventory_as_far_as_they_can_be_told() -> None:
             return super().__getitem__(name)
 
     hostvars = HostVars(co1=Templated(days=3, later="{{ x }}", server=Templated(host="a", later="{{ x }}")), co2={})
-    assert preflight.inventory_values(hostvars, ["co1", "co2", "co1"], ["days", "later", "server"]) == {
+    assert inventory_values(hostvars, ["co1", "co2", "co1"], ["days", "later", "server"]) == {
         "co1": {"days": 3, "later": None, "server": {"host": "a", "later": None}},
         "co2": {},
     }
@@ -301,13 +306,13 @@ def test_no_users_token_deletes_accounts() -> None:
     """By a batch of calls or a socket, it would delete anybody's."""
     specification = yaml.safe_load((ROOT / "roles/core/meta/argument_specs.yml").read_text())
     given = HostVars(co1={"core_account_deletion": ["adminToken", "personalToken"]})
-    (found,) = preflight.variable_problems(given, ["co1"], [specification], [])
+    (found,) = variable_problems(given, ["co1"], [specification], [])
     assert (found["severity"], found["where"]) == ("error", "co1: core_account_deletion")
     assert "one or more of: adminToken. Got no match for: personalToken" in found["problem"]
     assert "Right is adminToken" in found["remedy"]
     assert "lets any user delete any account" in found["remedy"]
     right = HostVars(co1={"core_account_deletion": ["adminToken"]})
-    assert preflight.variable_problems(right, ["co1"], [specification], []) == []
+    assert variable_problems(right, ["co1"], [specification], []) == []
 
 
 @pytest.mark.parametrize(
@@ -390,7 +395,7 @@ def test_an_endpoint_of_the_second_factor(changed: dict[str, Any], expected: lis
 )
 def test_the_keys_of_an_endpoint(endpoint: dict[str, Any], expected: str | None) -> None:
     (found,) = [
-        preflight._value_problem(name, option, {"single": endpoint})
+        filter_plugin.validate(name, option, {"single": endpoint})
         for name, option in yaml.safe_load((ROOT / "roles/core/meta/argument_specs.yml").read_text())["argument_specs"][
             "main"
         ]["options"].items()
@@ -579,14 +584,14 @@ def test_what_waivers_have_to_be(waivers: object, expected: list[str]) -> None:
     ],
 )
 def test_cores_that_cannot_send_the_audit_trail_on_are_told_of(
-    system: tuple[str, str], environment: str, receiver: str, severity: str | None
+    system: tuple[str, str], environment: str, receiver: str, severity: Severity | None
 ) -> None:
     systems = yaml.safe_load((ROOT / "roles/hardening/vars/main.yml").read_text())
     answer = {"survey": {"system": dict(zip(("ID", "VERSION_ID"), system, strict=True))}}
     results: dict[str, dict[str, Any]] = {"co1": answer, "reg1": answer, "web1": {"unreachable": True}}
     values = {host: {"hardening_journal_forward_to": receiver} for host in results}
 
-    def found(waivers: object) -> list[preflight.Problem]:
+    def found(waivers: object) -> list[Problem]:
         known = systems["hardening_systems_that_upload_one_journal"]
         platform = PLATFORM | {"environment": environment}
         return preflight.audit_forwarding_problems(results, values, platform, known, waivers)
@@ -612,9 +617,7 @@ def test_waivers_and_audited_methods_are_those_that_the_roles_document() -> None
     assert re.findall(r"C\((\w+)\):", documented) == list(preflight.WAIVERS)
     assert set(preflight.AUDITED) < set(options("core")["core_audit_methods"]["choices"])
     specification = {"argument_specs": {"main": {"options": options("core")}}}
-    (found,) = preflight.variable_problems(
-        HostVars(co1={"core_audit_methods": ["event.get"]}), ["co1"], [specification], []
-    )
+    (found,) = variable_problems(HostVars(co1={"core_audit_methods": ["event.get"]}), ["co1"], [specification], [])
     assert "got no match for: event.get" in found["problem"].lower()
 
 
@@ -934,7 +937,7 @@ def test_all_that_a_copied_inventory_leaves_to_fill_in_is_named_and_no_host_touc
 # -- the report ------------------------------------------------------------------------------------------------
 
 
-def problem(severity: str, where: str) -> preflight.Problem:
+def problem(severity: Severity, where: str) -> Problem:
     return {"severity": severity, "where": where, "problem": "is odd", "remedy": "make it even"}
 
 

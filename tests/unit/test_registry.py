@@ -23,8 +23,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from filter_plugins import registry
 from plugins.modules import registry_cores
+from pryv_platform import registry
+from pryv_platform.checks.registry import registry_problems
 
 ROOT = Path(__file__).parents[2]
 DOMAIN = "example.pryv.test"
@@ -466,7 +467,7 @@ class TestModule:
     ],
 )
 def test_what_the_registry_would_refuse(name: str, value: Any, expected: list[str]) -> None:
-    found = registry.registry_problems({"reg1": {f"registry_{name}": value}}, ["ch", "de"])
+    found = registry_problems({"reg1": {f"registry_{name}": value}}, ["ch", "de"])
     assert [f"{problem['where']}: {problem['problem']}" for problem in found] == [f"reg1: {line}" for line in expected]
     assert {problem["severity"] for problem in found} <= {"error"}
     assert not any(token in str(found) for token in ("hush", "987654"))

@@ -9,7 +9,10 @@ from ansible.errors import AnsibleFilterError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filter_plugins import topology
+from filter_plugins.pryv import FilterModule
+from pryv_platform import topology
+
+filters = FilterModule().filters()
 
 Inventory = tuple[dict[str, list[str]], dict[str, dict[str, Any]]]
 COMMON = {
@@ -505,7 +508,7 @@ class Host(dict[str, Any]):
 def test_a_template_that_fails_is_a_problem_of_its_variable() -> None:
     groups, variables = inventory()
     with pytest.raises(AnsibleFilterError, match=r"co1: privacy_zone .*'zone' is undefined"):
-        topology.topology(groups, variables | {"co1": Host(variables["co1"])})
+        filters["topology"](groups, variables | {"co1": Host(variables["co1"])})
 
 
 def test_thousand_hosts_are_quick() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from ansible.parsing.dataloader import DataLoader
 
-from filter_plugins import topology
-from filter_plugins.topology_svg import topology_svg
+from pryv_platform import topology
+from pryv_platform.topology_svg import topology_svg
 
 ROOT = Path(__file__).parents[2]
 SVG = "{http://www.w3.org/2000/svg}"

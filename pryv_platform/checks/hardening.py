@@ -5,13 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible.errors import AnsibleError
-from jinja2 import UndefinedError
-
-Problem = dict[str, str]
+from pryv_platform.inventory import Inventory, UnreadableError
+from pryv_platform.problems import Problem, make_error
 
 #: What `useradd` takes on every system, and what needs no quotes in sshd's and sudo's files.
 NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
@@ -29,10 +27,6 @@ KEY_TYPES = (
 SSH = 22
 SHORTEST_RSA = 3072  # bits
 EXAMPLE = "as in the .pub file that ssh-keygen -t ed25519 makes"
-
-
-def _problem(where: str, problem: str, remedy: str) -> Problem:
-    return {"severity": "error", "where": where, "problem": problem, "remedy": remedy}
 
 
 def _fields(blob: bytes) -> list[bytes]:
@@ -73,8 +67,8 @@ def public_key(text: object) -> str:
     kind, encoded = words[0], words[1]
     try:
         fields = _fields(base64.b64decode(encoded, validate=True))
-    except (binascii.Error, ValueError) as error:
-        raise ValueError("is damaged or not whole") from error
+    except (binascii.Error, ValueError) as reason:
+        raise ValueError("is damaged or not whole") from reason
     if len(fields) < 2 or fields[0] != kind.encode():
         raise ValueError("is damaged or not whole")
     if kind == "ssh-rsa":
@@ -97,16 +91,16 @@ def administrators_problems(administrators: object, environment: str) -> list[Pr
     if administrators in (None, []):
         if environment != "production":
             return []
-        return [_problem(where, "is empty, and this is production", "name who may log in, each with public SSH keys")]
+        return [make_error(where, "is empty, and this is production", "name who may log in, each with public SSH keys")]
     if not isinstance(administrators, Sequence) or isinstance(administrators, str):
-        return [_problem(where, "is not a list", "write one entry for each person, with name and keys")]
+        return [make_error(where, "is not a list", "write one entry for each person, with name and keys")]
     problems: list[Problem] = []
     names: set[str] = set()
     owners: dict[str, str] = {}
     for number, entry in enumerate(administrators):
         problems += _entry_problems(f"{where}[{number}]", entry, names, owners)
     if not problems and not any(entry.get("sudo", True) for entry in administrators):
-        problems.append(_problem(where, "has nobody who may become root", "leave out sudo: false for one at least"))
+        problems.append(make_error(where, "has nobody who may become root", "leave out sudo: false for one at least"))
     return problems
 
 
@@ -120,13 +114,13 @@ def _entry_problems(where: str, entry: object, names: set[str], owners: dict[str
         owners: Owners of keys; this one's are added.
     """
     if not isinstance(entry, Mapping):
-        yield _problem(where, "is not a mapping", "give it a name and keys")
+        yield make_error(where, "is not a mapping", "give it a name and keys")
         return
     name = entry.get("name")
     if name == PLACEHOLDER:  # reported with all others of the inventory
         return
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        yield _problem(
+        yield make_error(
             f"{where}.name",
             f"is {name!r}",
             "give a name of at most 32 lower-case letters, digits, - and _, that begins with a letter",
@@ -134,65 +128,63 @@ def _entry_problems(where: str, entry: object, names: set[str], owners: dict[str
         return
     where = f"administrators.{name}"
     if name in names:
-        yield _problem(where, "is there twice", "give each person one entry, with all keys in it")
+        yield make_error(where, "is there twice", "give each person one entry, with all keys in it")
     names.add(name)
     if unknown := sorted(str(field) for field in set(entry) - FIELDS):
-        yield _problem(where, f"has {', '.join(unknown)}", f"its fields are {', '.join(sorted(FIELDS))}")
+        yield make_error(where, f"has {', '.join(unknown)}", f"its fields are {', '.join(sorted(FIELDS))}")
     if not isinstance(entry.get("sudo", True), bool):
-        yield _problem(f"{where}.sudo", f"is {entry['sudo']!r}", "true or false")
+        yield make_error(f"{where}.sudo", f"is {entry['sudo']!r}", "true or false")
     keys = entry.get("keys")
     if not isinstance(keys, Sequence) or isinstance(keys, str) or not keys:
-        yield _problem(f"{where}.keys", "is not a list with at least one key", f"list public SSH keys, {EXAMPLE}")
+        yield make_error(f"{where}.keys", "is not a list with at least one key", f"list public SSH keys, {EXAMPLE}")
         return
     for position, text in enumerate(keys):
         if text == PLACEHOLDER:
             continue
         try:
             key = public_key(text)
-        except ValueError as error:
-            yield _problem(f"{where}.keys[{position}]", str(error), f"give a public SSH key, {EXAMPLE}")
+        except ValueError as reason:
+            yield make_error(f"{where}.keys[{position}]", str(reason), f"give a public SSH key, {EXAMPLE}")
             continue
         if (owner := owners.setdefault(key, name)) != name:
-            yield _problem(
+            yield make_error(
                 f"{where}.keys[{position}]", f"is {owner}'s key as well", "give each person a key of their own"
             )
 
 
-def administrator_problems(hostvars: Any, hosts: Iterable[str]) -> list[Problem]:
+def administrator_problems(inventory: Inventory, hosts: Iterable[str]) -> list[Problem]:
     """Check the administrators of all hosts; what is wrong on several is said once.
 
     Args:
-        hostvars: Ansible's `hostvars`.
+        inventory: What the operator wrote down.
         hosts: The hosts.
     """
     problems: list[Problem] = []
     for host in hosts:
-        variables = hostvars[host]
         try:
-            # What is in a list is templated when it is looked at.
-            environment = str(variables.get("pryv_environment", "development"))
-            found = administrators_problems(variables.get("administrators"), environment)
-        except (AnsibleError, UndefinedError) as error:
-            found = [_problem("administrators", f"cannot be read: {error}", "see its comment in group_vars")]
+            environment = str(inventory.value(host, "pryv_environment", "development"))
+            found = administrators_problems(inventory.value(host, "administrators"), environment)
+        except UnreadableError as reason:
+            found = [make_error("administrators", f"cannot be read: {reason}", "see its comment in group_vars")]
         problems += [problem for problem in found if problem not in problems]
     return problems
 
 
-def lockout_problems(results: Mapping[str, Mapping[str, Any]], hostvars: Any) -> list[Problem]:
+def lockout_problems(results: Mapping[str, Mapping[str, Any]], inventory: Inventory) -> list[Problem]:
     """Check that who Ansible logs in as will be able to do so afterwards.
 
     Args:
         results: Results of machine_survey by host.
-        hostvars: Ansible's `hostvars`.
+        inventory: What the operator wrote down.
     """
     problems = []
     for host, result in results.items():
         survey = result.get("survey", {})
         user = survey.get("user")
-        port = int(hostvars[host].get("ssh_port") or hostvars[host].get("ansible_port") or SSH)
+        port = int(inventory.value(host, "ssh_port") or inventory.value(host, "ansible_port") or SSH)
         if user and port not in {entry["port"] for entry in survey["listeners"] if entry["protocol"] == "tcp"}:
             problems.append(
-                _problem(
+                make_error(
                     f"{host}: ssh_port",
                     f"is {port}, where nothing listens there",
                     "give the port at which the host's own sshd listens; the one that Ansible uses (ansible_port, or "
@@ -201,7 +193,7 @@ def lockout_problems(results: Mapping[str, Mapping[str, Any]], hostvars: Any) ->
             )
         if user not in (None, "root") and survey["became"] != "sudo":
             problems.append(
-                _problem(
+                make_error(
                     host,
                     f"Ansible logs in as {user} and becomes root with {survey['became']}, which role hardening ends",
                     f"have sudo installed there, {user} in group sudo, and ansible_become_method as it is by default; "
@@ -209,7 +201,7 @@ def lockout_problems(results: Mapping[str, Mapping[str, Any]], hostvars: Any) ->
                 )
             )
             continue
-        entries = hostvars[host].get("administrators") or []
+        entries = inventory.value(host, "administrators") or []
         named = {entry["name"]: entry.get("sudo", True) for entry in entries}
         if not user or not named:
             continue
@@ -220,20 +212,8 @@ def lockout_problems(results: Mapping[str, Mapping[str, Any]], hostvars: Any) ->
         else:
             continue
         problems.append(
-            _problem(
+            make_error(
                 host, problem, f"log in as one of them (ansible_user), or add {user} with sudo and the key used now"
             )
         )
     return problems
-
-
-class FilterModule:
-    """The filters of this file."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        """Return them by name."""
-        return {
-            "administrator_problems": administrator_problems,
-            "lockout_problems": lockout_problems,
-            "public_key": public_key,
-        }

@@ -1,59 +1,12 @@
-"""What the registry is told about the cores: pure functions behind thin filters."""
+"""What the registry is told about the cores."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
-
-DOCUMENTATION = r"""
-name: registry_net
-author: The Pryv Ansible authors
-version_added: "0.1.0"
-short_description: The C(net) section of the registry's configuration
-description:
-  - One hosting per privacy zone, with the cores that take new users.
-  - A core that is drained is not offered, but stays known, because the registry still finds its users there.
-options:
-  _input:
-    description: The C(topology) fact.
-    type: dict
-    required: true
-  cores:
-    description: Names of the cores that the registry may know; others are left out.
-    type: list
-    elements: str
-    required: true
-  providers:
-    description: What people are shown about a zone, by zone; each with C(name), C(description) and C(url).
-    type: dict
-    required: true
-  keys:
-    description: By core, the key with which the registry talks to it; for a core without one, none is written.
-    type: dict
-    required: true
-seealso:
-  - plugin: registry_names
-    plugin_type: filter
-"""
-
-EXAMPLES = r"""
-- ansible.builtin.debug:
-    msg: "{{ topology | registry_net(['co1', 'co2'], {}, pryv_core_admin_keys) }}"
-"""
-
-RETURN = r"""
-_value:
-  description: The C(net) section.
-  type: dict
-"""
 
 # The registry wants the names of hostings to start with a letter or a digit: nobody can choose one with a dash there.
 CLOSED = "-"
-
-# What the registry accepts.
-SHORTEST_TOKEN, LONGEST_TOKEN = 5, 99
-HOSTING_URL = re.compile(r"https?://[a-zA-Z0-9.-]+")
 
 
 def registry_net(
@@ -145,54 +98,3 @@ def registry_names(topology: dict[str, Any], cores: list[str]) -> dict[str, dict
     if topology["web"].get("alias"):
         records["sw"] = {"alias": {"name": topology["web"]["alias"]}}
     return records
-
-
-def registry_problems(values: Mapping[str, Mapping[str, Any]], zones: Collection[str]) -> list[dict[str, str]]:
-    """Check what the registry would refuse, and types cannot say; no token is ever named.
-
-    Args:
-        values: By host, the variables that its inventory sets.
-        zones: The platform's zones.
-
-    Returns:
-        Mappings of severity, where, problem and remedy.
-    """
-    problems = []
-
-    def report(where: str, problem: str, remedy: str) -> None:
-        problems.append({"severity": "error", "where": where, "problem": problem, "remedy": remedy})
-
-    for host, variables in values.items():
-        tokens = variables.get("registry_invitation_tokens")
-        for number, token in enumerate(tokens if isinstance(tokens, list) else (), start=1):
-            if not isinstance(token, str):
-                problem = "is no text"
-            elif not SHORTEST_TOKEN <= len(token) <= LONGEST_TOKEN:
-                problem = f"has {len(token)} characters"
-            else:
-                continue
-            remedy = f"give a text of {SHORTEST_TOKEN} to {LONGEST_TOKEN} characters, in quotes"
-            report(f"{host}: registry_invitation_tokens, number {number}", problem, remedy)
-        providers = variables.get("registry_providers")
-        for zone, shown in providers.items() if isinstance(providers, Mapping) else ():
-            where = f"{host}: registry_providers.{zone}"
-            if zone not in zones:
-                report(where, "is no zone of the inventory", f"describe one of {', '.join(zones)}")
-            elif not isinstance(shown, Mapping):
-                report(where, "is not a mapping", "give name, description and url, each of them optional")
-            elif "url" in shown and not HOSTING_URL.fullmatch(str(shown["url"])):
-                report(f"{where}.url", f"is {shown['url']!r}", "give https:// and a host name, without a path")
-    return problems
-
-
-class FilterModule:
-    """The filters of role ``registry``."""
-
-    def filters(self) -> dict[str, Any]:
-        """Name the filters."""
-        return {
-            "registry_net": registry_net,
-            "registry_keys": registry_keys,
-            "registry_names": registry_names,
-            "registry_problems": registry_problems,
-        }

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-from ansible.parsing.dataloader import DataLoader
-from ansible.utils.vars import load_extra_vars
+from pryv_platform.docker import REMEDY, shape_problem, take_over_wanted
+from pryv_platform.problems import InputError, Problem, Severity, make_error, make_problem
 
-Problem = dict[str, str]
-Found = Iterator[tuple[str, str, str]]
+Found = Iterator[tuple[Severity, str, str]]
 
 #: Docker's own packages, which serve as well as a distribution's; all of them are needed.
 DOCKERS_OWN = ("docker-ce", "docker-ce-cli", "containerd.io", "docker-compose-plugin")
@@ -34,29 +32,11 @@ COPIES = "/var/backups/pryv/docker"
 NAMED = 8
 
 
-def take_over_wanted(wanted: object, host: str) -> bool:
-    """Whether the operator wants this host's Docker taken over, whatever runs in it.
-
-    Args:
-        wanted: Names of hosts, with commas between them, or nothing.
-        host: This host.
-
-    Raises:
-        AnsibleFilterError: When it is not from the command line.
-    """
-    if not wanted:
-        return False
-    # From anywhere else it would be there in the next run too.
-    if "docker_take_over" not in load_extra_vars(DataLoader()):
-        raise AnsibleFilterError(
-            f"docker_take_over of {host} is in the inventory, and may only be given on the command line of one run: "
-            "take it out, and see docs/operations/docker.md"
-        )
-    return host in [name.strip() for name in str(wanted).split(",")]
-
-
 def docker_host_problems(
-    results: Mapping[str, Mapping[str, Any]], values: Mapping[str, Mapping[str, Any]], default_pool: str
+    results: Mapping[str, Mapping[str, Any]],
+    values: Mapping[str, Mapping[str, Any]],
+    default_pool: str,
+    command_line: Collection[str],
 ) -> list[Problem]:
     """Check what hosts have of Docker, and their routes.
 
@@ -64,9 +44,7 @@ def docker_host_problems(
         results: Results of machine_survey by host; those without a survey are passed over.
         values: By host, `docker_take_over` and `docker_address_pool` of its inventory.
         default_pool: The pool of hosts for which the inventory names none.
-
-    Returns:
-        Mappings of severity, where, problem and remedy.
+        command_line: Names of the variables that were given for this run alone.
     """
     problems = []
     for host, result in results.items():
@@ -74,13 +52,10 @@ def docker_host_problems(
             pool = str(values[host].get("docker_address_pool", default_pool))
             found = [
                 *_package_problems(survey["docker"], survey["system"]),
-                *_use_problems(host, survey["docker"], values[host].get("docker_take_over")),
+                *_use_problems(host, survey["docker"], values[host].get("docker_take_over"), command_line),
                 *_route_problems(survey["routes"], pool),
             ]
-            problems += [
-                {"severity": severity, "where": host, "problem": problem, "remedy": remedy}
-                for severity, problem, remedy in found
-            ]
+            problems += [make_problem(severity, host, problem, remedy) for severity, problem, remedy in found]
     return problems
 
 
@@ -118,11 +93,11 @@ def _package_problems(docker: Mapping[str, Any], system: Mapping[str, str]) -> F
                 )
 
 
-def _use_problems(host: str, docker: Mapping[str, Any], wanted: object) -> Found:
+def _use_problems(host: str, docker: Mapping[str, Any], wanted: object, command_line: Collection[str]) -> Found:
     """Yield what would be lost to others, or keep Docker from starting, unless the operator wants it taken over."""
     try:
-        is_taken = take_over_wanted(wanted, host)
-    except AnsibleFilterError as error:
+        is_taken = take_over_wanted(wanted, host, command_line)
+    except InputError as error:
         yield "error", str(error), "give it with --extra-vars"
         return
     there = []
@@ -180,9 +155,46 @@ def _route_problems(routes: Iterable[str], pool: str) -> Found:
             )
 
 
-class FilterModule:
-    """Makes the filters known to Ansible."""
+def docker_problems(
+    values: Mapping[str, Mapping[str, Any]], topology: Mapping[str, Any], default: str
+) -> list[Problem]:
+    """Check that hosts' container address pools are such networks, and that nobody else is in them.
 
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        """Return the filters of this file by name."""
-        return {"docker_host_problems": docker_host_problems, "docker_take_over_wanted": take_over_wanted}
+    Args:
+        values: By host, the variables that its inventory sets.
+        topology: The platform's topology; ``hosts`` holds each host's addresses.
+        default: The pool of hosts for which the inventory names none.
+    """
+    # Most hosts have the same pool.
+    found: dict[tuple[str, ...], list[str]] = {}
+    problems = []
+    for host, variables in values.items():
+        pool = str(variables.get("docker_address_pool", default))
+        asked = (pool, *map(str, variables.get("pryv_admin_networks") or ()))
+        if asked not in found:
+            shape = shape_problem(pool)
+            found[asked] = [shape] if shape else list(_collisions(pool, topology["hosts"], asked[1:]))
+        problems += [make_error(f"{host}: docker_address_pool", problem, REMEDY) for problem in found[asked]]
+    return problems
+
+
+def _collisions(pool: str, hosts: Mapping[str, Mapping[str, Any]], admin_networks: Iterable[str]) -> Iterator[str]:
+    """Yield who else is in a pool: from its containers and their host, they could not be reached."""
+    network = ipaddress.IPv4Network(pool)
+    for name, host in hosts.items():
+        for kind in ("ansible_host", "private_address", "public_address"):
+            if _within(host.get(kind), network):
+                yield f"is {pool}, which holds {host[kind]}, the {kind} of {name}: containers could not reach it"
+                break
+    for other in admin_networks:
+        candidate = ipaddress.ip_network(other, strict=False)
+        if candidate.version == network.version and candidate.overlaps(network) and candidate.prefixlen:
+            yield f"is {pool}, which overlaps {other} of pryv_admin_networks: administrators would get no answer"
+
+
+def _within(address: str | None, network: ipaddress.IPv4Network) -> bool:
+    """Whether an address literal lies in a network; a host name does not count."""
+    try:
+        return ipaddress.ip_address(address or "") in network
+    except ValueError:
+        return False

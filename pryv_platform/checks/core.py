@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
+
+from pryv_platform.problems import Problem, make_error
 
 # What Pryv's mfa replaces, in this form only.
 PLACEHOLDER = re.compile(r"\{\{ \w+ \}\}")
@@ -13,7 +15,7 @@ ENDPOINTS = {"single": ("single",), "challenge-verify": ("challenge", "verify")}
 ENDPOINT_KEYS = ("url", "method", "headers", "body")
 
 
-def core_problems(values: Mapping[str, Mapping[str, Any]], bounds: Mapping[str, Sequence[int]]) -> list[dict[str, str]]:
+def core_problems(values: Mapping[str, Mapping[str, Any]], bounds: Mapping[str, Sequence[int]]) -> list[Problem]:
     """Check the bounds of numbers.
 
     Args:
@@ -21,7 +23,7 @@ def core_problems(values: Mapping[str, Mapping[str, Any]], bounds: Mapping[str, 
         bounds: The least and the greatest value of each variable.
 
     Returns:
-        Mappings of severity, where, problem and remedy. A value that is no number at all is none of these: its type is
+        Problems. A value that is no number at all is none of these: its type is
         checked with all others'.
     """
     problems = []
@@ -34,24 +36,20 @@ def core_problems(values: Mapping[str, Mapping[str, Any]], bounds: Mapping[str, 
             least, most = bounds[name]
             if isinstance(value, str) or not least <= number <= most:
                 problems.append(
-                    {
-                        "severity": "error",
-                        "where": f"{host}: {name}",
-                        "problem": f"is the text {value!r}" if isinstance(value, str) else f"is {value}",
-                        "remedy": f"give a number from {least} to {most}",
-                    }
+                    make_error(
+                        f"{host}: {name}",
+                        f"is the text {value!r}" if isinstance(value, str) else f"is {value}",
+                        f"give a number from {least} to {most}",
+                    )
                 )
     return problems
 
 
-def deletion_problems(values: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+def deletion_problems(values: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
     """Check that no user's token deletes accounts: by a batch of calls or a socket, it would delete anybody's.
 
     Args:
         values: By host, `core_settings`; `core_account_deletion` is checked with all others' choices.
-
-    Returns:
-        Mappings of severity, where, problem and remedy.
     """
     problems = []
     for host, variables in values.items():
@@ -60,28 +58,27 @@ def deletion_problems(values: Mapping[str, Mapping[str, Any]]) -> list[dict[str,
             value = value.get(key) if isinstance(value, Mapping) else None
         if "personalToken" in str(value):
             problems.append(
-                {
-                    "severity": "error",
-                    "where": f"{host}: core_settings.core.user-account.delete",
-                    "problem": f"is {value!r}: with a personalToken, any user could delete any account",
-                    "remedy": "take it out, and leave core_account_deletion at [adminToken]",
-                }
+                make_error(
+                    f"{host}: core_settings.core.user-account.delete",
+                    f"is {value!r}: with a personalToken, any user could delete any account",
+                    "take it out, and leave core_account_deletion at [adminToken]",
+                )
             )
     return problems
 
 
-def mfa_problems(values: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+def mfa_problems(values: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
     """Check that the second factor has the endpoints that its mode needs: without them mfa does not start.
 
     Args:
         values: By host, `core_mfa_mode`, `core_mfa_endpoints` and `pryv_locked_vaults`, as far as they are set.
 
     Returns:
-        Mappings of severity, where, problem and remedy. Values may hold secrets: only modes and schemes are named.
+        Problems. Values may hold secrets: only modes and schemes are named.
         Types, methods and keys that are missing or too many are checked with all others'.
     """
     return [
-        {"severity": "error", "where": f"{host}: {where}", "problem": problem, "remedy": remedy}
+        make_error(f"{host}: {where}", problem, remedy)
         for host, variables in values.items()
         for where, problem, remedy in _mfa_problems(variables)
     ]
@@ -139,15 +136,3 @@ def _url_problem(url: str) -> str:
     if parts.scheme not in ("http", "https"):
         return f"has the scheme {parts.scheme!r}" if parts.scheme else "has no scheme"
     return "" if host else "names no host"
-
-
-class FilterModule:
-    """The filters of role ``core``."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        """Name the filters."""
-        return {
-            "core_problems": core_problems,
-            "deletion_problems": deletion_problems,
-            "mfa_problems": mfa_problems,
-        }

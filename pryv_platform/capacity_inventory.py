@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
@@ -121,11 +121,3 @@ def capacity_inventory(plan: Mapping[str, Any], variables: Mapping[str, Any]) ->
         "hosts.yml": "\n".join([*head, *_hosts(plan), ""]),
         "group_vars/all/capacity.yml": requirements,
     }
-
-
-class FilterModule:
-    """Ansible's way to find the filter."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        """Return the filter by name."""
-        return {"capacity_inventory": capacity_inventory}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
+from pryv_platform.problems import InputError
 
 FAILED, ACCEPTED, PASSED, ADVICE, UNKNOWN = "failed", "accepted", "passed", "advice", "unknown"
 #: In the order in which a person wants to see them.
@@ -895,7 +895,7 @@ def audit_report(
     """Filter: see audit_report.yml."""
     problems = deviation_problems(deviations)
     if problems:
-        raise AnsibleFilterError("accepted deviations:\n- " + "\n- ".join(problems))
+        raise InputError("accepted deviations:\n- " + "\n- ".join(problems))
     reports, checks = {}, {}
     for host, results in raw.items():
         reports[host], checks[host] = host_report(
@@ -953,11 +953,3 @@ def audit_summary(report: Mapping[str, Any]) -> list[str]:
     if stale := len(report["stale_deviations"]):
         lines.append(f"stale   {stale} accepted deviations that no scanner has reported")
     return lines
-
-
-class FilterModule:
-    """The filters of this file."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        """Return them by name."""
-        return {"audit_report": audit_report, "audit_summary": audit_summary}

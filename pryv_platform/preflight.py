@@ -12,11 +12,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible.errors import AnsibleError
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from jinja2 import Undefined, UndefinedError
+from pryv_platform.inventory import Inventory, UnreadableError
+from pryv_platform.problems import Problem, Severity, make_error, make_problem
 
-Problem = dict[str, str]
+#: Says what a role's documentation finds wrong with a variable of this name, documented like this, of this value.
+Validate = Callable[[str, Mapping[str, Any], object], str | None]
 
 # Pryv asks for keys of 20 to 50 letters and digits where it says so; our own have 43.
 SHORTEST_SECRET, LONGEST_SECRET = 20, 50
@@ -69,10 +69,6 @@ PORTS: dict[str, dict[tuple[str, int], str]] = {
 OURS = {"everywhere": {"nginx"}, "outside": {"nginx"}, "inside": {"dockerd", "docker-proxy"}}
 
 
-def _problem(severity: str, where: str, problem: str, remedy: str) -> Problem:
-    return {"severity": severity, "where": where, "problem": problem, "remedy": remedy}
-
-
 # -- from the inventory alone --------------------------------------------------------------------------------------
 
 
@@ -104,22 +100,22 @@ def secret_problems(
     """
     making = "run playbooks/secrets.yml, which makes it and leaves all others as they are"
     unlocking = "give its password: --ask-vault-pass or ANSIBLE_VAULT_PASSWORD_FILE"
-    problems, owners = [_problem("error", path, "is locked", unlocking) for path in locked], dict[str, str]()
+    problems, owners = [make_error(path, "is locked", unlocking) for path in locked], dict[str, str]()
     is_locked = bool(problems)
     for variable, wanted_names in wanted.items():
         secrets, names = given[variable], list(wanted_names)
         if secrets is not None and not isinstance(secrets, Mapping):
-            problems.append(_problem("error", variable, "is not a mapping", "write it as one `name: value` line each"))
+            problems.append(make_error(variable, "is not a mapping", "write it as one `name: value` line each"))
             continue
         for name in names:
             where, value = f"{variable}.{name}", (secrets or {}).get(name)
             if value is None or value == "":
                 if not is_locked:
-                    problems.append(_problem("error", where, "is missing", making))
+                    problems.append(make_error(where, "is missing", making))
                 continue
             weakness = _weakness(value, owners)
             if weakness:
-                problems.append(_problem("error", where, weakness, f"take it out of the vault and {making}"))
+                problems.append(make_error(where, weakness, f"take it out of the vault and {making}"))
             owners.setdefault(str(value), where)
         if variable in complete:
             problems += [_unwanted_secret(variable, name) for name in secrets or {} if name not in names]
@@ -130,7 +126,7 @@ def _unwanted_secret(variable: str, name: object) -> Problem:
     remedy = "take it out, or give it a variable of its own"
     if name in SHARED_KEYS:
         remedy = "run playbooks/secrets.yml, which retires it (docs/operations/rotate-keys.md)"
-    return _problem("error", f"{variable}.{name}", "is no secret of this toolkit", remedy)
+    return make_error(f"{variable}.{name}", "is no secret of this toolkit", remedy)
 
 
 def _options(specifications: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -144,20 +140,6 @@ def _options(specifications: Iterable[Mapping[str, Any]]) -> dict[str, dict[str,
 
 def _is_secret(option: Mapping[str, Any]) -> bool:
     return bool(option.get("no_log")) or any(map(_is_secret, option.get("options", {}).values()))
-
-
-def _plain(value: Any) -> Any:
-    """Return a value in Python's own containers: checking copies it, and copies of Ansible's hold all variables."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _value_problem(name: str, option: Mapping[str, Any], value: object) -> str | None:
-    """Return what a role's documentation finds wrong with a value."""
-    checked = {key: item for key, item in option.items() if key not in ("description", "default", "required")}
-    result = ArgumentSpecValidator({name: checked}).validate({name: _plain(value)})
-    return "; ".join(result.error_messages) or None
 
 
 # Ansible takes a text for these, and templates then find "false" true.
@@ -209,24 +191,29 @@ def _text_problem(option: Mapping[str, Any], value: object) -> str | None:
     return next((found for _, inner, item in _items(option, value) if (found := _text_problem(inner, item))), None)
 
 
-def _wrong(name: str, option: Mapping[str, Any], value: object) -> tuple[str, str | None]:
+def _wrong(name: str, option: Mapping[str, Any], value: object, validate: Validate) -> tuple[str, str | None]:
     """Return where within a variable its value is wrong, and what is."""
     either = name in EITHER and isinstance(value, str)
     if not either and (shape := _shape_problem(option, value)):
         return shape
-    return "", _value_problem(name, option, value) or _text_problem(option, value)
+    return "", validate(name, option, value) or _text_problem(option, value)
 
 
 def variable_problems(
-    hostvars: Any, hosts: Sequence[str], specifications: Iterable[Mapping[str, Any]], others: Iterable[str]
+    inventory: Inventory,
+    hosts: Sequence[str],
+    specifications: Iterable[Mapping[str, Any]],
+    others: Iterable[str],
+    validate: Validate,
 ) -> list[Problem]:
     """Check the inventory's variables against what roles document: names that are nearly right, and wrong values.
 
     Args:
-        hostvars: Ansible's `hostvars`.
+        inventory: What the operator wrote down.
         hosts: The hosts whose variables are checked.
         specifications: Content of the roles' meta/argument_specs.yml.
         others: Variables that are known and checked elsewhere.
+        validate: Checks types, choices and what is required.
     """
     options = _options(specifications)
     checked_elsewhere = frozenset(others)
@@ -234,9 +221,7 @@ def variable_problems(
     problems: list[Problem] = []
     seen: list[tuple[str, Any]] = []
     for host in hosts:
-        raw = hostvars.raw_get(host)
-        templated = hostvars[host]
-        for name, value in raw.items():
+        for name, value in inventory.raw[host].items():
             # Most variables are the same on all hosts: each value is looked at once.
             if name in checked_elsewhere or (name, value) in seen:
                 continue
@@ -245,59 +230,25 @@ def variable_problems(
                 if _is_secret(options[name]):
                     continue
                 try:
-                    within, wrong = _wrong(name, options[name], templated[name])
-                except (AnsibleError, UndefinedError):
+                    within, wrong = _wrong(name, options[name], inventory.value(host, name), validate)
+                except UnreadableError:
                     continue  # a template of something that only a run knows
                 if wrong:
                     remedy = _unmarked(str(_first(options[name].get("description", "see the role's README"))))
-                    problems.append(_problem("error", f"{host}: {name}{within}", wrong, remedy))
+                    problems.append(make_error(f"{host}: {name}{within}", wrong, remedy))
             elif not name.startswith("ansible_") and (near := difflib.get_close_matches(name, known, 1, 0.85)):
                 seen.append((name, value))
                 problems.append(
-                    _problem("error", f"{host}: {name}", "is no variable of this toolkit", f"did you mean {near[0]}?")
+                    make_error(f"{host}: {name}", "is no variable of this toolkit", f"did you mean {near[0]}?")
                 )
     return problems
-
-
-def _known(container: Any, key: Any) -> Any:
-    """Return an item in Python's own containers; None for what cannot be templated, or not before a run."""
-    try:
-        value = container[key]
-        if isinstance(value, Undefined):
-            return None
-    except (AnsibleError, UndefinedError):
-        return None
-    if isinstance(value, Mapping):
-        return {name: _known(value, name) for name in value}
-    if isinstance(value, list | tuple):
-        return [_known(value, index) for index in range(len(value))]
-    return value
-
-
-def inventory_values(hostvars: Any, hosts: Iterable[str], names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return what the inventory gives roles, for checks that ask no host.
-
-    Args:
-        hostvars: Ansible's `hostvars`, which also has the hosts that a run is not limited to.
-        hosts: The hosts whose variables are looked at.
-        names: The variables.
-
-    Returns:
-        By host, the values of those that are set. Roles' defaults are not among them.
-    """
-    wanted = list(names)
-    found = {}
-    for host in dict.fromkeys(hosts):
-        variables = hostvars[host]
-        found[host] = {name: _known(variables, name) for name in wanted if name in variables}
-    return found
 
 
 def controller_files(values: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
     """Return the files and folders on the controller that the inventory names.
 
     Args:
-        values: By host, variables that hold a path or a list of paths; see `inventory_values`.
+        values: By host, variables that hold a path or a list of paths; see `Inventory.known`.
 
     Returns:
         Mappings of `where` and `path`, each path once.
@@ -314,7 +265,7 @@ def controller_files(values: Mapping[str, Mapping[str, Any]]) -> list[dict[str, 
 def missing_files(files: Iterable[Mapping[str, str]]) -> list[Problem]:
     """Make problems of files that `controller_files` has named and that are not there."""
     return [
-        _problem("error", file["where"], f"there is no {file['path']} on this machine", "give its absolute path")
+        make_error(file["where"], f"there is no {file['path']} on this machine", "give its absolute path")
         for file in files
     ]
 
@@ -323,13 +274,12 @@ def archive_problems(values: Mapping[str, Mapping[str, Any]], groups: Mapping[st
     """Check that hosts can find the images of their archives: `docker load` brings back tags, and no digests.
 
     Args:
-        values: By host, `pryv_image_archive` and the roles' images; see `inventory_values`.
+        values: By host, `pryv_image_archive` and the roles' images; see `Inventory.known`.
         groups: Ansible's `groups`.
     """
     used = {"core": ["core_images"], "registry": ["registry_images", "mail_images"], "web": ["web_images"]}
     return [
-        _problem(
-            "error",
+        make_error(
             f"{host}: {name}.{service}",
             "is pinned by digest, which an image from pryv_image_archive does not have",
             "name it by tag, or have it pulled",
@@ -351,7 +301,7 @@ def as_warnings(problems: Iterable[Problem], places: Iterable[str]) -> list[Prob
     return [
         {**problem, "severity": "warning"}
         if problem["severity"] == "error" and problem["where"] in softened
-        else dict(problem)
+        else problem
         for problem in problems
     ]
 
@@ -363,7 +313,7 @@ AUDITED = (
     "auth.login",
 )
 WAIVERS = ("audit_trail", "journal_forwarding", "audit_trail_forwarding", "tpm2")
-LESS = {"error": "warning", "warning": "note"}
+LESS: Mapping[Severity, Severity] = {"error": "warning", "warning": "note"}
 
 
 def _unaudited(methods: object) -> list[str]:
@@ -378,15 +328,13 @@ def _audit_problems(host: str, variables: Mapping[str, Any]) -> Iterable[tuple[s
     lost = "who has read or changed people's data, or may, cannot be told"
     if missing := _unaudited(variables.get("core_audit_methods", ["all"])):
         found = f"leaves out {', '.join(missing)}: {lost}"
-        problem = _problem("error", f"{host}: core_audit_methods", found, "add them, or set it to [all]")
+        problem = make_error(f"{host}: core_audit_methods", found, "add them, or set it to [all]")
         yield "audit_trail", problem
     settings = variables.get("core_settings")
     core = settings.get("core") if isinstance(settings, Mapping) else None
     if isinstance(core, Mapping) and "audit" in core:
         found = f"replaces what core_audit_methods says: perhaps {lost}"
-        problem = _problem(
-            "error", f"{host}: core_settings.core.audit", found, "take it out, and set core_audit_methods"
-        )
+        problem = make_error(f"{host}: core_settings.core.audit", found, "take it out, and set core_audit_methods")
         yield "audit_trail", problem
 
 
@@ -395,8 +343,7 @@ def _production_problems(host: str, variables: Mapping[str, Any]) -> Iterable[tu
     if not variables.get("hardening_journal_forward_to"):
         yield (
             "journal_forwarding",
-            _problem(
-                "error",
+            make_error(
                 f"{host}: hardening_journal_forward_to",
                 "is not set: who becomes root there can change what the host recorded, the audit trail included",
                 "give the URL of a systemd-journal-remote on a machine of others",
@@ -405,7 +352,7 @@ def _production_problems(host: str, variables: Mapping[str, Any]) -> Iterable[tu
     if variables.get("data_disk_device") and variables.get("data_disk_unlock", "tpm2") == "tpm2":
         yield (
             "tpm2",
-            _problem(
+            make_problem(
                 "warning",
                 f"{host}: data_disk_unlock",
                 "is tpm2: who steals the whole host and changes its system disk has the data disk opened too",
@@ -421,7 +368,7 @@ def production_problems(
 
     Args:
         values: By host, `core_audit_methods`, `core_settings`, `hardening_journal_forward_to`, `data_disk_device` and
-            `data_disk_unlock`, as far as the inventory sets them; see `inventory_values`.
+            `data_disk_unlock`, as far as the inventory sets them; see `Inventory.known`.
         environment: `pryv_environment`; nothing is asked of other platforms than those for production.
         waivers: Why the platform does without, by the names of `WAIVERS`. It is said in every report.
         cores: The hosts that have an audit trail of people's data.
@@ -442,14 +389,14 @@ def _waiver_problems(waivers: object) -> list[Problem]:
     if waivers is None:
         return []
     if not isinstance(waivers, Mapping):
-        return [_problem("error", where, "is no mapping", f"give a reason each by the names {names}")]
+        return [make_error(where, "is no mapping", f"give a reason each by the names {names}")]
     unknown = [
-        _problem("error", f"{where}.{name}", f"is none of {names}", "take it out, or write it as one of them")
+        make_error(f"{where}.{name}", f"is none of {names}", "take it out, or write it as one of them")
         for name in waivers
         if name not in WAIVERS
     ]
     return unknown + [
-        _problem("error", f"{where}.{name}", "gives no reason", "write the reason as a text, or take it out")
+        make_error(f"{where}.{name}", "gives no reason", "write the reason as a text, or take it out")
         for name in WAIVERS
         if name in waivers and not (isinstance(waivers[name], str) and waivers[name].strip())
     ]
@@ -482,14 +429,14 @@ def audit_forwarding_problems(
         waivers: As for `production_problems`.
     """
     one_journal = frozenset(systems)
-    severity = "error" if topology["environment"] == "production" else "warning"
+    severity: Severity = "error" if topology["environment"] == "production" else "warning"
     problems = []
     for host, result in results.items():
         system = result.get("survey", {}).get("system", {})
         name = f"{system.get('ID')}-{system.get('VERSION_ID')}"
         receiver = values.get(host, {}).get("hardening_journal_forward_to")
         if receiver and name in one_journal and "core" in topology["hosts"][host]["roles"]:
-            problem = _problem(
+            problem = make_problem(
                 severity,
                 f"{host}: hardening_journal_forward_to",
                 f"sends the host's journal on without the audit trail of people's data, since the systemd of {name} is "
@@ -515,7 +462,7 @@ def _first(description: object) -> object:
 def survey_problems(
     results: Mapping[str, Mapping[str, Any]],
     topology: Mapping[str, Any],
-    unreachable: str = "error",
+    unreachable: Severity = "error",
     clock_offset: float = 30,
     now: float = 0,
 ) -> list[Problem]:
@@ -534,7 +481,7 @@ def survey_problems(
             address = topology["hosts"][host]["ansible_host"]
             reason = " ".join(str(result.get("msg", "")).split()).rpartition("via ssh: ")[2]
             problems.append(
-                _problem(
+                make_problem(
                     unreachable,
                     host,
                     f"does not answer on {address}: {reason}",
@@ -560,19 +507,17 @@ def _survey_failure(host: str, result: Mapping[str, Any]) -> Problem:
     groups = re.search(r"groups=(\S+)", account)
     if not user or not re.search(r"(?i)password|sudo|\bsu\b|become", reason):
         remedy = "it needs python3, and ansible_user must be able to become root (see --ask-become-pass)"
-        return _problem("error", host, f"cannot be surveyed: {reason[:300]}", remedy)
+        return make_error(host, f"cannot be surveyed: {reason[:300]}", remedy)
     name = user[1]
     joining = f"as root there: usermod -aG sudo {name}"
     found = f"{name} logs in there and cannot become root ({reason[:300]})"
     if not re.search(r"/sudo$", account, re.MULTILINE):
-        return _problem(
-            "error", host, f"{found}: there is no sudo", f"as root there: apt-get install sudo; {joining[15:]}"
-        )
+        return make_error(host, f"{found}: there is no sudo", f"as root there: apt-get install sudo; {joining[15:]}")
     mine = re.findall(r"\d+\((.+?)\)", groups[1]) if groups else []
     if not set(mine) & set(SUDO_GROUPS):
         remedy = f"if {name} is no sudoer, {joining}; then give the password (--ask-become-pass) if sudo asks for it"
-        return _problem("error", host, f"{found}, and is in none of the groups {', '.join(SUDO_GROUPS)}", remedy)
-    return _problem("error", host, found, f"give the password with which {name} becomes root: --ask-become-pass")
+        return make_error(host, f"{found}, and is in none of the groups {', '.join(SUDO_GROUPS)}", remedy)
+    return make_error(host, found, f"give the password with which {name} becomes root: --ask-become-pass")
 
 
 def _machine_problems(
@@ -580,21 +525,20 @@ def _machine_problems(
 ) -> Iterable[Problem]:
     system = survey["system"]
     if (system["ID"], system["VERSION_ID"]) not in SYSTEMS:
-        yield _problem("error", host, f"runs {system['PRETTY_NAME'] or 'an unknown system'}", f"install {SYSTEM_NAMES}")
+        yield make_error(host, f"runs {system['PRETTY_NAME'] or 'an unknown system'}", f"install {SYSTEM_NAMES}")
     if list(survey["python"]) < OLDEST_PYTHON:
         version = ".".join(map(str, survey["python"]))
-        yield _problem(
-            "error",
+        yield make_error(
             host,
             f"Ansible uses Python {version} there",
             f"have it use {'.'.join(map(str, OLDEST_PYTHON))} or newer (ansible_python_interpreter)",
         )
     if survey["os_free_gb"] < LEAST_FREE_GB:
-        yield _problem(
-            "error", host, f"has {survey['os_free_gb']:.1f} GB free on its OS disk", f"free at least {LEAST_FREE_GB} GB"
+        yield make_error(
+            host, f"has {survey['os_free_gb']:.1f} GB free on its OS disk", f"free at least {LEAST_FREE_GB} GB"
         )
     if survey["data_device_found"] is False:
-        yield _problem("error", host, "has no block device of the name that data_disk_device gives", "see lsblk there")
+        yield make_error(host, "has no block device of the name that data_disk_device gives", "see lsblk there")
     yield from _place_problems(host, survey["data_place"])
     yield from _sudo_problems(host, survey)
     # A clock is ahead only if it is ahead of the answer's arrival too: until a busy host reads it, time passes.
@@ -603,14 +547,13 @@ def _machine_problems(
         offset = max(0, offset - max(0, now - survey["asked_at"]))
     if abs(offset) > clock_offset:
         ahead = "ahead of" if offset > 0 else "behind"
-        yield _problem(
-            "error",
+        yield make_error(
             host,
             f"its clock is {abs(offset):.0f} s {ahead} this machine's",
             "set both by NTP (timedatectl): certificates and tokens are refused otherwise",
         )
     if survey["advertised"]:
-        yield _problem(
+        yield make_problem(
             "warning",
             host,
             f"its kernel has the IPv6 route of {', '.join(survey['advertised'])} from router advertisements, "
@@ -618,7 +561,7 @@ def _machine_problems(
             "give the host a static IPv6 address, or systemd-networkd or NetworkManager, which read them themselves",
         )
     if survey["apt_lock"]:
-        yield _problem(
+        yield make_problem(
             "note",
             host,
             f"{survey['apt_lock']} is installing packages; the run waits for it for some minutes",
@@ -632,30 +575,28 @@ def _place_problems(host: str, place: Mapping[str, Any]) -> Iterable[Problem]:
     where = f"{host}: pryv_data_directory"
     if place["link"]:
         # Containers and mount units are about the place itself, and refuse to go through one.
-        yield _problem(
-            "error",
+        yield make_error(
             where,
             f"leads through {place['link']}, a symbolic link to {place['leads_to']}",
             "name the place itself, or mount the disk there",
         )
     if place["is_file"]:
-        yield _problem("error", where, "is there, and no folder", "name a folder, or one that is not there yet")
+        yield make_error(where, "is there, and no folder", "name a folder, or one that is not there yet")
     system = place["filesystem"] or ""
     if system.split(".")[0] in UNFIT_FILE_SYSTEMS:
-        yield _problem(
-            "error",
+        yield make_error(
             where,
             f"lies on a file system of type {system}, which databases and Docker's layers cannot live on",
             "name a place on a local disk with ext4 or XFS",
         )
     if "ro" in place["options"]:
-        yield _problem("error", where, "lies on a file system that is mounted read-only", "mount it read-write (rw)")
+        yield make_error(where, "lies on a file system that is mounted read-only", "mount it read-write (rw)")
 
 
 def _sudo_problems(host: str, survey: Mapping[str, Any]) -> Iterable[Problem]:
     """Yield what sudo passes over, or takes for something else than it was meant to be."""
     for line in survey["sudoers"]:
-        yield _problem(
+        yield make_problem(
             "warning",
             host,
             f"visudo --check finds a mistake: {line}",
@@ -677,14 +618,13 @@ def _firewall_problems(
         if not remedy:
             remedy = f"nft delete {name}, and take out what loads it at boot"
         if not all(_is_open(port, firewall["open"]) for port in needed):
-            yield _problem(
-                "error",
+            yield make_error(
                 host,
                 f"has a firewall of its own ({name}), which drops {what}",
                 f"have it let that through, or leave it to role firewall, which opens what is needed: {remedy}",
             )
         else:
-            yield _problem(
+            yield make_problem(
                 "note",
                 host,
                 f"has a firewall of its own ({name}), which seems to let the platform's ports through",
@@ -716,8 +656,8 @@ def _port_problems(host: str, survey: Mapping[str, Any], roles: Sequence[str]) -
             others.setdefault(port, set()).add(listener["process"])
     for (protocol, number), processes in sorted(others.items()):
         names = ", ".join(sorted(processes))
-        yield _problem(
-            "error", host, f"{names} listens on {protocol}/{number}", "remove it, or give the role a host of its own"
+        yield make_error(
+            host, f"{names} listens on {protocol}/{number}", "remove it, or give the role a host of its own"
         )
 
 
@@ -746,7 +686,7 @@ def delegation_problems(topology: Mapping[str, Any], answers: Sequence[str]) -> 
     servers = ", ".join(f"{server['name']}.{domain} ({server['address']})" for server in topology["name_servers"])
     found = f"leads to {', '.join(answers)}" if answers else "is not found in DNS"
     return [
-        _problem(
+        make_problem(
             "warning",
             name,
             f"{found} from here; the registry is {', '.join(expected)}",
@@ -764,7 +704,7 @@ TITLES = {
 }
 
 
-def preflight_report(problems: Sequence[Mapping[str, str]], hosts: Sequence[str], asked: bool = True) -> str:
+def preflight_report(problems: Sequence[Problem], hosts: Sequence[str], asked: bool = True) -> str:
     """Make one text of all problems.
 
     Args:
@@ -793,24 +733,3 @@ def preflight_report(problems: Sequence[Mapping[str, str]], hosts: Sequence[str]
                 lines += [f"- {what}:", *(f"    {place}" for place in where)]
             lines.append(f"  -> {remedy}")
     return "\n".join(lines)
-
-
-class FilterModule:
-    """The filters of this file."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        """Return them by name."""
-        return {
-            "archive_problems": archive_problems,
-            "as_warnings": as_warnings,
-            "audit_forwarding_problems": audit_forwarding_problems,
-            "controller_files": controller_files,
-            "delegation_problems": delegation_problems,
-            "inventory_values": inventory_values,
-            "missing_files": missing_files,
-            "preflight_report": preflight_report,
-            "production_problems": production_problems,
-            "secret_problems": secret_problems,
-            "survey_problems": survey_problems,
-            "variable_problems": variable_problems,
-        }

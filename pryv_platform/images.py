@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pryv_platform.problems import Problem, make_error
 
-def unreadable_archives(archives: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
+
+def unreadable_archives(archives: Iterable[Mapping[str, Any]]) -> list[Problem]:
     """Make problems of archives that hold no images.
 
     Args:
@@ -14,14 +16,7 @@ def unreadable_archives(archives: Iterable[Mapping[str, Any]]) -> list[dict[str,
     """
     remedy = "make it with docker image save; it may be compressed by gzip, bzip2 or xz"
     return [
-        {
-            "severity": "error",
-            "where": f"pryv_image_archive: {one['path']}",
-            "problem": one["problem"],
-            "remedy": remedy,
-        }
-        for one in archives
-        if one["problem"]
+        make_error(f"pryv_image_archive: {one['path']}", one["problem"], remedy) for one in archives if one["problem"]
     ]
 
 
@@ -52,11 +47,3 @@ def familiar(image: str) -> str:
     folder, slash, last = name.rpartition("/")
     repository, _, tag = last.partition(":")
     return f"{folder}{slash}{repository}" + (f"@{digest}" if digest else f":{tag or 'latest'}")
-
-
-class FilterModule:
-    """Makes the filters known to Ansible."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        """Return the filters of this file by name."""
-        return {"images_to_load": images_to_load, "unreadable_archives": unreadable_archives}

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from pryv_platform.problems import Problem, make_error
 
-def mail_problems(values: Mapping[str, Mapping[str, Any]], leader: str, cores: Collection[str]) -> list[dict[str, str]]:
+
+def mail_problems(values: Mapping[str, Mapping[str, Any]], leader: str, cores: Collection[str]) -> list[Problem]:
     """Check that whoever sends mail has what the provider needs; no value is ever named.
 
     Args:
         values: By host, the variables that the inventory sets.
         leader: The registry's leader, which runs Pryv's mail service.
         cores: The cores, which send by Mandrill themselves.
-
-    Returns:
-        Mappings of severity, where, problem and remedy.
     """
     return [
-        {
-            "severity": "error",
-            "where": f"{host}: {name}",
-            "problem": f"is missing, and pryv_mail_provider is {variables['pryv_mail_provider']}",
-            "remedy": f"{remedy}, or set pryv_mail_provider to none",
-        }
+        make_error(
+            f"{host}: {name}",
+            f"is missing, and pryv_mail_provider is {variables['pryv_mail_provider']}",
+            f"{remedy}, or set pryv_mail_provider to none",
+        )
         for host, variables in values.items()
         if not variables.get("pryv_locked_vaults")  # reported with the secrets
         for name, remedy in _missing(variables, host == leader, host in cores)
@@ -42,11 +40,3 @@ def _missing(variables: Mapping[str, Any], is_leader: bool, is_core: bool) -> It
             yield "mail_smtp.password", "put it into the vault"
     if provider == "mandrill" and is_core and not variables.get("pryv_mail_mandrill_key"):
         yield "pryv_mail_mandrill_key", "put it into the vault"
-
-
-class FilterModule:
-    """The filters of role ``mail``."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        """Name the filters."""
-        return {"mail_problems": mail_problems}

@@ -6,12 +6,13 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
-from ansible.errors import AnsibleFilterError
+
+from pryv_platform.problems import Problem, ProblemsError, make_error
 
 DOCUMENTATION = r"""
 name: capacity_worksheet
@@ -42,8 +43,6 @@ _value:
   type: dict
 """
 
-Problem = dict[str, str]
-
 # The guide's wording and units; the path is where the figure stands in a zone's requirements.
 ROWS = {
     ("ZONE", "Users (planned population)"): "users",
@@ -69,21 +68,8 @@ METRIC = "Metric (WRITE and READ: per user)"
 MEANING = "What it means"
 
 
-class WorksheetError(AnsibleFilterError):  # type: ignore[misc]  # Ansible ships no types
-    """A worksheet that cannot be read.
-
-    Attributes:
-        problems: Everything that is wrong with it, each with severity, where, problem and remedy.
-    """
-
-    def __init__(self, *problems: Problem) -> None:
-        """Keep the problems and make one message of them."""
-        super().__init__("\n".join("{where}: {problem}; {remedy}".format(**problem) for problem in problems))
-        self.problems = list(problems)
-
-
-def _problem(where: str, problem: str, remedy: str) -> Problem:
-    return {"severity": "error", "where": where, "problem": problem, "remedy": remedy}
+class WorksheetError(ProblemsError):
+    """A worksheet that cannot be read."""
 
 
 def _folded(text: str) -> str:
@@ -133,7 +119,7 @@ def _number_problem(where: str, text: str) -> Problem:
             found, right = "is written with a comma", only
         case _:
             found, right = "is no number", "one such as 25000 or 0.05"
-    return _problem(where, f"{text!r} {found}", f"right is {right}")
+    return make_error(where, f"{text!r} {found}", f"right is {right}")
 
 
 # How a text begins tells its encoding; longer marks first, since one begins with another.
@@ -168,7 +154,7 @@ def decoded(text: str, name: str) -> str:
         if "\0" not in result:
             return result
     tried = f"not quite {encoding.upper()}" if encoding else "neither UTF-8 nor Windows-1252"
-    raise WorksheetError(_problem(name, f"its encoding is {tried}", RIGHT_ENCODING))
+    raise WorksheetError([make_error(name, f"its encoding is {tried}", RIGHT_ENCODING)])
 
 
 def _table(text: str, name: str) -> list[list[str]]:
@@ -182,7 +168,7 @@ def _table(text: str, name: str) -> list[list[str]]:
         return list(csv.reader(io.StringIO(text), delimiter=separator, strict=True))
     except csv.Error as error:
         right = "right is what a spreadsheet saves, each cell's quotes closed"
-        raise WorksheetError(_problem(name, f"no CSV: {error}", right)) from error
+        raise WorksheetError([make_error(name, f"no CSV: {error}", right)]) from error
 
 
 @dataclass
@@ -205,7 +191,7 @@ class _Table:
         if not zones or not {known[0], known[1]} <= set(places):
             first = text.partition("\n")[0].strip()
             right = f"right is '{PART}', '{METRIC}' and one column for each zone"
-            raise WorksheetError(_problem(name, f"the first row is {first!r}", right))
+            raise WorksheetError([make_error(name, f"the first row is {first!r}", right)])
         return cls(name, rows, places, zones)
 
     def cells(self, row: list[str]) -> list[str]:
@@ -230,7 +216,7 @@ def read_csv(text: str, name: str) -> dict[str, Any]:
     zones = {zone: dict[str, Any]() for zone in table.zones.values()}
     problems, seen = [], dict[str, int]()
     if len(zones) < len(table.zones):
-        problems.append(_problem(name, "two columns have the same name", "right is one column for each zone"))
+        problems.append(make_error(name, "two columns have the same name", "right is one column for each zone"))
     for line, row in enumerate(table.rows[1:], start=2):
         if not any(cell.strip() for cell in row):
             continue
@@ -241,17 +227,17 @@ def read_csv(text: str, name: str) -> dict[str, Any]:
         if path is None:
             known = "; ".join(f"{section}: {wording}" for section, wording in ROWS)
             problems.append(
-                _problem(f"{name}, row {line}", f"{part!r}, {metric!r} is unknown", f"right is one of {known}")
+                make_error(f"{name}, row {line}", f"{part!r}, {metric!r} is unknown", f"right is one of {known}")
             )
         elif shift := table.shift(row):
-            problems.append(_problem(where, shift, "right is 25000 or 0.05, or the cell in quotes"))
+            problems.append(make_error(where, shift, "right is 25000 or 0.05, or the cell in quotes"))
         elif (other := seen.setdefault(path, line)) != line:
             both = f"{name}, rows {other} and {line}"
-            problems.append(_problem(both, f"both are {part}, {metric}", "right is one row for each"))
+            problems.append(make_error(both, f"both are {part}, {metric}", "right is one row for each"))
         else:
             problems += _fill(zones, path, table, cells, where)
     if problems:
-        raise WorksheetError(*problems)
+        raise WorksheetError(problems)
     return zones
 
 
@@ -276,11 +262,11 @@ def read_yaml(text: str, name: str) -> dict[str, Any]:
         content = yaml.safe_load(decoded(text, name))
     except yaml.YAMLError as error:
         raise WorksheetError(
-            _problem(name, f"no YAML: {error}", "right is what docs/worksheet.yml looks like")
+            [make_error(name, f"no YAML: {error}", "right is what docs/worksheet.yml looks like")]
         ) from error
     if not isinstance(content, dict):
         right = "right is a mapping of privacy zones to requirements"
-        raise WorksheetError(_problem(name, f"{content!r} is not a mapping", right))
+        raise WorksheetError([make_error(name, f"{content!r} is not a mapping", right)])
     zones = content.get("privacy_zones", content)
     return zones if isinstance(zones, dict) else {"privacy_zones": zones}
 
@@ -302,7 +288,7 @@ def capacity_worksheet(text: str, name: str) -> dict[str, Any]:
     reader = readers.get(str(name).rpartition(".")[2].lower())
     if reader is None:
         right = "right is a file *.csv, *.yml or *.yaml"
-        raise WorksheetError(_problem("worksheet", f"{name!r} is neither CSV nor YAML", right))
+        raise WorksheetError([make_error("worksheet", f"{name!r} is neither CSV nor YAML", right)])
     return reader(text, name)
 
 
@@ -336,15 +322,3 @@ def capacity_worksheet_rows(privacy_zones: Mapping[str, Mapping[str, Any]]) -> l
         values = [(zone[group] if group else zone).get(leaf) for zone in privacy_zones.values()]
         rows.append({"part": part, "metric": metric, "values": values})
     return rows
-
-
-class FilterModule:
-    """Ansible's way to find the filters."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        """Return the filters by name."""
-        return {
-            "capacity_worksheet": capacity_worksheet,
-            "capacity_worksheet_rows": capacity_worksheet_rows,
-            "worksheet_problems": worksheet_problems,
-        }

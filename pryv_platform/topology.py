@@ -13,37 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible.errors import AnsibleError, AnsibleFilterError
-from jinja2 import Undefined, UndefinedError
-
-DOCUMENTATION = r"""
-name: topology
-short_description: Who is who on the platform and who talks to whom
-description:
-  - Derives zones, hostings, registry leader and followers, name servers, names and network flows from the inventory.
-  - All problems of the inventory are reported at once, each with the variable, its value and what would be right.
-options:
-  _input:
-    description: The magic variable C(groups).
-    type: dict
-    required: true
-  hostvars:
-    description: The magic variable C(hostvars). Only the variables that the topology needs are read.
-    type: dict
-    required: true
-"""
-
-EXAMPLES = r"""
-- name: Derive who is who and who talks to whom
-  ansible.builtin.set_fact:
-    topology: "{{ groups | topology(hostvars) }}"
-"""
-
-RETURN = r"""
-_value:
-  description: The structure that docs/architecture.md describes under "The topology fact".
-  type: dict
-"""
+from pryv_platform.inventory import Inventory, UnreadableError
+from pryv_platform.problems import InputError, Problem, make_error, make_problem
 
 ROLES = ("web", "registry", "core", "monitoring", "standby")
 ENVIRONMENTS = ("development", "integration", "production")
@@ -94,7 +65,7 @@ _MAGIC_VARIABLES = frozenset(
 
 
 @dataclass(frozen=True)
-class Problem:
+class Obstacle:
     """One thing that is wrong in the inventory.
 
     Attributes:
@@ -117,16 +88,17 @@ class Problem:
         return f"{self.variable} {self.found}: {self.remedy}"
 
 
-class TopologyError(ValueError):
+class TopologyError(InputError):
     """The inventory does not describe a platform.
 
     Attributes:
         problems: Everything that is wrong with it.
     """
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[Obstacle]) -> None:
         """Keep the problems and make one message of them."""
-        super().__init__("\n".join(f"- {problem}" for problem in problems))
+        lines = [f"- {problem}" for problem in problems]
+        super().__init__("\n".join(["the inventory does not describe a platform:", *lines]))
         self.problems = list(problems)
 
 
@@ -268,10 +240,10 @@ class _Reader:
     def __init__(self, groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mapping[str, Any]]) -> None:
         self.groups = groups
         self.variables = variables
-        self.problems: list[Problem] = []
+        self.problems: list[Obstacle] = []
 
     def problem(self, variable: str, value: object, remedy: str) -> None:
-        self.problems.append(Problem(variable, value, remedy))
+        self.problems.append(Obstacle(variable, value, remedy))
 
     def members(self, role: str) -> list[str]:
         return list(self.groups.get(role, ()))
@@ -721,84 +693,62 @@ def _flows(
         yield flow("replication of the registry, over TLS", follower, [source], leader, "private_address", 6380)
 
 
-def _plain(value: Any) -> Any:
-    """Return a variable's value with everything in it templated.
-
-    Raises:
-        UndefinedError: when a template in it names something that is not defined.
-    """
-    if isinstance(value, Undefined):
-        str(value)  # raises, with the name of what is missing
-    if isinstance(value, Mapping):
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _readable(
-    groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any]
-) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
-    """Return the variables that the topology needs, templated, and those that cannot be."""
+def _readable(inventory: Inventory) -> tuple[dict[str, dict[str, Any]], list[Obstacle]]:
+    """Return the variables that the topology needs, and those that cannot be read."""
     variables: dict[str, dict[str, Any]] = {}
-    problems = []
-    for host in groups.get("all", ()):
-        own = hostvars[host]
+    problems: list[Obstacle] = []
+    for host in inventory.groups.get("all", ()):
         variables[host] = {}
         for name in PLATFORM_VARIABLES + HOST_VARIABLES:
-            if name in own:
+            if name in inventory.variables[host]:
                 try:
-                    variables[host][name] = _plain(own[name])
-                except (AnsibleError, UndefinedError) as error:
-                    problems.append(Problem(f"{host}: {name}", "a template", str(error)))
+                    variables[host][name] = inventory.value(host, name)
+                except UnreadableError as error:
+                    problems.append(Obstacle(f"{host}: {name}", "a template", str(error)))
     return variables, problems
 
 
-def inventory_problems(groups: Mapping[str, Sequence[str]], hostvars: Any) -> list[dict[str, str]]:
-    """Filter: everything that is wrong with the inventory as such.
+def inventory_problems(inventory: Inventory) -> list[Problem]:
+    """Return everything that is wrong with the inventory as such.
 
     Unlike `topology`, it also finds placeholders in variables that the topology does not read.
+    """
+    raw = {host: inventory.raw[host] for host in inventory.groups.get("all", ())}
+    places = find_placeholders(raw)
+    found = [make_error(path, f"is still {PLACEHOLDER}", "put your own value there") for path in places]
+    variables, wrong = _readable(inventory)
+    if not wrong:
+        try:
+            derive(inventory.groups, variables)
+        except TopologyError as error:
+            wrong = [problem for problem in error.problems if not is_placeholder(problem.value)]
+    return found + [make_error(problem.variable, problem.found, problem.remedy) for problem in wrong]
+
+
+def topology(inventory: Inventory) -> dict[str, Any]:
+    """Return who is who and who talks to whom.
+
+    Args:
+        inventory: What the operator wrote down.
 
     Returns:
-        Mappings of severity, where, problem and remedy.
+        The structure that docs/architecture.md describes under "The topology fact".
+
+    Raises:
+        TopologyError: With everything that is wrong.
     """
-    raw = {host: hostvars.raw_get(host) for host in groups.get("all", ())}
-    found = [
-        {"severity": "error", "where": path, "problem": f"is still {PLACEHOLDER}", "remedy": "put your own value there"}
-        for path in find_placeholders(raw)
-    ]
-    variables, problems = _readable(groups, hostvars)
-    if not problems:
-        try:
-            derive(groups, variables)
-        except TopologyError as error:
-            problems = [problem for problem in error.problems if not is_placeholder(problem.value)]
-    return found + [
-        {"severity": "error", "where": problem.variable, "problem": problem.found, "remedy": problem.remedy}
-        for problem in problems
-    ]
+    variables, wrong = _readable(inventory)
+    if wrong:
+        raise TopologyError(wrong)
+    return derive(inventory.groups, variables)
 
 
-def topology(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any]) -> dict[str, Any]:
-    """Filter: see DOCUMENTATION."""
-    variables, problems = _readable(groups, hostvars)
-    try:
-        if problems:
-            raise TopologyError(problems)
-        return derive(groups, variables)
-    except TopologyError as error:
-        raise AnsibleFilterError(f"the inventory does not describe a platform:\n{error}") from error
-
-
-def jump_problems(values: Mapping[str, Mapping[str, Any]], platform: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Filter: warn of jump hosts that are no known hosts of the platform, each of them once.
+def jump_problems(values: Mapping[str, Mapping[str, Any]], platform: Mapping[str, Any]) -> list[Problem]:
+    """Warn of jump hosts that are no known hosts of the platform, each of them once.
 
     Args:
         values: By host, what `SSH_ARGUMENTS` the inventory sets.
         platform: The topology.
-
-    Returns:
-        Mappings of severity, where, problem and remedy.
     """
     owners = _owners(platform["domain"], platform["hosts"], platform["names"])
     places: dict[str, str] = {}
@@ -808,21 +758,13 @@ def jump_problems(values: Mapping[str, Mapping[str, Any]], platform: Mapping[str
                 if owners.get(jump) is None:
                     places.setdefault(jump, f"{host}: {variable}")
     return [
-        {
-            "severity": "warning",
-            "where": where,
-            "problem": f"leads through {jump}, which is no name or address of one host here: if a host of the platform "
+        make_problem(
+            "warning",
+            where,
+            f"leads through {jump}, which is no name or address of one host here: if a host of the platform "
             "is behind that name, it will forward no connections any more, and hosts behind it cannot be reached",
-            "remedy": "if it is one, name it as the inventory does, or set hardening_ssh_tcp_forwarding: true for it; "
+            "if it is one, name it as the inventory does, or set hardening_ssh_tcp_forwarding: true for it; "
             "if it is somebody else's, nothing to do",
-        }
+        )
         for jump, where in places.items()
     ]
-
-
-class FilterModule:
-    """The filters of this file."""
-
-    def filters(self) -> dict[str, Any]:
-        """Return them by name."""
-        return {"topology": topology, "inventory_problems": inventory_problems, "jump_problems": jump_problems}

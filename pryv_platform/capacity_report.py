@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Rows = Sequence[Sequence[str]]
@@ -302,18 +302,3 @@ def _platform(height: float, words: str, body: Iterable[str]) -> str:
         middle, height / 2 + 14, "apps", "name", "middle"
     )
     return _svg(LANE_RIGHT + 1, height + 1, f"The platform: {words}", [ARROW, clients, *body])
-
-
-class FilterModule:
-    """Ansible's way to find the filters."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        """Return the filters by name."""
-        return {
-            "capacity_table": capacity_table,
-            "capacity_chart": capacity_chart,
-            "capacity_diagram": capacity_diagram,
-            "capacity_number": number,
-            "capacity_percent": percent,
-            "capacity_months": months,
-        }

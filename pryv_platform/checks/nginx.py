@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from pryv_platform.problems import Problem, make_error
 
 #: What neither nginx nor nftables refuses, and what no platform needs more of.
 LEAST, MOST = 1, 1_000_000
@@ -18,32 +20,16 @@ def _numbers(name: str, value: Any) -> Iterator[tuple[str, int]]:
         yield name, value
 
 
-def limit_problems(values: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+def limit_problems(values: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
     """Check that limits let something through.
 
     Args:
         values: By host, the variables that its inventory sets; numbers in them are looked at, however deep.
-
-    Returns:
-        Mappings of severity, where, problem and remedy.
     """
     return [
-        {
-            "severity": "error",
-            "where": f"{host}: {where}",
-            "problem": f"is {number}",
-            "remedy": f"give a number from {LEAST} to {MOST}",
-        }
+        make_error(f"{host}: {where}", f"is {number}", f"give a number from {LEAST} to {MOST}")
         for host, variables in values.items()
         for name, value in variables.items()
         for where, number in _numbers(name, value)
         if not LEAST <= number <= MOST
     ]
-
-
-class FilterModule:
-    """The filters of this file."""
-
-    def filters(self) -> Mapping[str, Callable[..., Any]]:
-        """Return them by name."""
-        return {"limit_problems": limit_problems}

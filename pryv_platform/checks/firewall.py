@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
+
+from pryv_platform.problems import Problem, make_error
 
 #: Where systemd-journal-upload sends to when its URL has no port.
 JOURNAL_PORT = 19532
@@ -32,14 +34,11 @@ def _receiver(text: str) -> tuple[str, int] | None:
     return (name, port) if url.scheme == "https" and text.startswith("https://") and name else None
 
 
-def firewall_problems(values: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+def firewall_problems(values: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
     """Check that the journal's receiver is one, and can be reached.
 
     Args:
         values: By host, `firewall_egress` and `hardening_journal_forward_to`; see `inventory_values`.
-
-    Returns:
-        Mappings of severity, where, problem and remedy.
     """
     problems = []
     for host, variables in values.items():
@@ -48,30 +47,20 @@ def firewall_problems(values: Mapping[str, Mapping[str, Any]]) -> list[dict[str,
             continue
         if not (found := _receiver(receiver)):
             problems.append(
-                {
-                    "severity": "error",
-                    "where": f"{host}: hardening_journal_forward_to",
-                    "problem": f"is {receiver!r}, which is no URL that begins with https://: nothing would be sent",
-                    "remedy": "give one, such as https://logs.example.com:19532",
-                }
+                make_error(
+                    f"{host}: hardening_journal_forward_to",
+                    f"is {receiver!r}, which is no URL that begins with https://: nothing would be sent",
+                    "give one, such as https://logs.example.com:19532",
+                )
             )
             continue
         name, port = found
         if allowed is not None and not any(_allows(entry, name, port) for entry in allowed):
             problems.append(
-                {
-                    "severity": "error",
-                    "where": f"{host}: firewall_egress",
-                    "problem": f"does not let the journal out to {name}, tcp/{port} (hardening_journal_forward_to)",
-                    "remedy": f"add {{network: <address of {name}>, port: {port}}}",
-                }
+                make_error(
+                    f"{host}: firewall_egress",
+                    f"does not let the journal out to {name}, tcp/{port} (hardening_journal_forward_to)",
+                    f"add {{network: <address of {name}>, port: {port}}}",
+                )
             )
     return problems
-
-
-class FilterModule:
-    """The filters of this file."""
-
-    def filters(self) -> Mapping[str, Callable[..., Any]]:
-        """Return them by name."""
-        return {"firewall_problems": firewall_problems}

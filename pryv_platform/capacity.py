@@ -11,12 +11,12 @@ import decimal
 import functools
 import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from ansible.errors import AnsibleFilterError
+from pryv_platform.problems import InputError, Problem, Severity, make_error, make_problem
 
 # Exact or an error: no result is ever rounded.
 EXACT = decimal.Context(prec=6000, traps=[decimal.Inexact, decimal.DivisionByZero, decimal.InvalidOperation])
@@ -138,7 +138,6 @@ FEWER_CORES = (
     " correct the figures, or plan several platforms"
 )
 
-Problem = dict[str, str]
 Figure = dict[str, Any]
 Zone = dict[str, Decimal]
 ONE = Decimal(1)
@@ -175,15 +174,11 @@ def ceiling_of_ratio(dividend: Decimal, divisor: Decimal | int = 1) -> int:
 # --- requirements ---------------------------------------------------------------------------------
 
 
-def _problem(where: str, problem: str, remedy: str) -> Problem:
-    return {"severity": "error", "where": where, "problem": problem, "remedy": remedy}
-
-
 def _raise(problems: Iterable[Problem]) -> None:
     """Raise one error that lists all problems, if there are any."""
     lines = [f"{problem['where']}: {problem['problem']}; {problem['remedy']}" for problem in problems]
     if lines:
-        raise AnsibleFilterError("\n".join(lines))
+        raise InputError("\n".join(lines))
 
 
 def _read_number(value: object, where: str, field: Field, problems: list[Problem]) -> Decimal:
@@ -201,7 +196,7 @@ def _read_number(value: object, where: str, field: Field, problems: list[Problem
         problem = f"{value!r} is not a whole number"
     else:
         return number
-    problems.append(_problem(where, problem, f"right is {field.right}"))
+    problems.append(make_error(where, problem, f"right is {field.right}"))
     return Decimal(field.minimum)
 
 
@@ -211,7 +206,7 @@ def _read_part(source: object, part: str, where: str, zone: Zone, problems: list
     if not isinstance(source, Mapping):
         found = "missing" if source is None else f"{source!r} is not a mapping"
         required = [LEAVES[field.path] for field in fields if field.default is None and not field.optional]
-        problems.append(_problem(where, found, f"right is a mapping with {', '.join(required)}"))
+        problems.append(make_error(where, found, f"right is a mapping with {', '.join(required)}"))
         return
     known = 0
     for field in fields:
@@ -223,11 +218,11 @@ def _read_part(source: object, part: str, where: str, zone: Zone, problems: list
         elif field.default is not None:
             zone[field.path] = Decimal(field.default)
         elif not field.optional:
-            problems.append(_problem(f"{where}.{leaf}", "missing", f"right is {field.right}"))
+            problems.append(make_error(f"{where}.{leaf}", "missing", f"right is {field.right}"))
     if known + (0 if part else 2) < len(source):
         names = [LEAVES[field.path] for field in fields] + ([] if part else ["write", "read"])
         problems.extend(
-            _problem(f"{where}.{key}", "unknown", f"right is one of {', '.join(names)}")
+            make_error(f"{where}.{key}", "unknown", f"right is one of {', '.join(names)}")
             for key in source
             if key not in names
         )
@@ -248,7 +243,7 @@ def _read_zone(
         return zone, []
     if zone["write.attachments_mb_per_second"] and "storage_mb_per_second" not in zone:
         right = "right is the MB/s that a core's data disk writes, because attachments are written"
-        problems.append(_problem(f"{where}.storage_mb_per_second", "missing", right))
+        problems.append(make_error(f"{where}.storage_mb_per_second", "missing", right))
         return zone, []
     loads = _loads(zone, limits)
     for metric, per_user, single, _, limit, _ in loads:
@@ -259,7 +254,7 @@ def _read_zone(
             if metric is USERS:
                 shown, remedy = margin, "lower the margin"
             problem = f"one user alone ({shown}) exceeds what a core can do ({plain(limit)} {metric.unit})"
-            problems.append(_problem(f"{where}.{metric.path}", problem, remedy))
+            problems.append(make_error(f"{where}.{metric.path}", problem, remedy))
     return zone, loads
 
 
@@ -271,12 +266,12 @@ def _read_settings(
     if given is None:
         return settings
     if not isinstance(given, Mapping):
-        problems.append(_problem(variable, f"{given!r} is not a mapping", "right is {name: number}"))
+        problems.append(make_error(variable, f"{given!r} is not a mapping", "right is {name: number}"))
         return settings
     for key, value in given.items():
         where = f"{variable}.{key}"
         if key not in defaults:
-            problems.append(_problem(where, "unknown", f"right is one of {', '.join(defaults)}"))
+            problems.append(make_error(where, "unknown", f"right is one of {', '.join(defaults)}"))
             continue
         # A core that holds "fewer than 1 user" would hold none.
         minimum = 1 if (variable, key) == ("core_limits", "users") else 0
@@ -296,7 +291,7 @@ def _read(
     if not isinstance(privacy_zones, Mapping) or not privacy_zones:
         found = f"{privacy_zones!r} is not a mapping" if privacy_zones else "no zone"
         right = "right is a mapping of at least one privacy zone to its requirements (group_vars/all/capacity.yml)"
-        problems.append(_problem("privacy_zones", found, right))
+        problems.append(make_error("privacy_zones", found, right))
         return zones, limits
     for name, source in privacy_zones.items():
         if not isinstance(name, str) or not ZONE_NAME.fullmatch(name):
@@ -304,7 +299,7 @@ def _read(
                 "right is 1 to 63 characters of a-z, 0-9 and '-', beginning and ending with a letter or digit;"
                 " quote names that YAML reads otherwise ('no', '1')"
             )
-            problems.append(_problem(f"privacy_zones.{name!r}", "not the name of a zone", right))
+            problems.append(make_error(f"privacy_zones.{name!r}", "not the name of a zone", right))
             continue
         zones[name] = _read_zone(name, source, limits, problems)
     return zones, limits
@@ -322,7 +317,7 @@ def _read_platform(
             fullest = max(needed, key=lambda name: needed[name])
             users = plain(zones[fullest][0]["users"])
             found = f"is {users}: {cores} cores are needed, {needed[fullest]} of them in {fullest}"
-            problems.append(_problem(f"privacy_zones.{fullest}.users", found, FEWER_CORES))
+            problems.append(make_error(f"privacy_zones.{fullest}.users", found, FEWER_CORES))
     return zones, limits
 
 
@@ -383,7 +378,7 @@ def core_counts(privacy_zones: Mapping[str, Any], core_limits: Mapping[str, Any]
         The number of cores by zone, in the order of `privacy_zones`.
 
     Raises:
-        AnsibleFilterError: requirements or limits are wrong; lists every problem.
+        InputError: requirements or limits are wrong; lists every problem.
     """
     problems: list[Problem] = []
     with decimal.localcontext(EXACT):
@@ -571,7 +566,7 @@ def _zone_warnings(name: str, zone: Zone, loads: Iterable[Load], people: int, co
 def _environment_problems(environment: object) -> list[Problem]:
     if environment in ENVIRONMENTS:
         return []
-    return [_problem("pryv_environment", f"{environment!r} is unknown", f"right is one of {', '.join(ENVIRONMENTS)}")]
+    return [make_error("pryv_environment", f"{environment!r} is unknown", f"right is one of {', '.join(ENVIRONMENTS)}")]
 
 
 def capacity_plan(
@@ -599,7 +594,7 @@ def capacity_plan(
         machines to order, totals and warnings. Every figure carries its rule and source.
 
     Raises:
-        AnsibleFilterError: an argument is wrong; lists every problem.
+        InputError: an argument is wrong; lists every problem.
     """
     problems: list[Problem] = []
     with decimal.localcontext(EXACT):
@@ -849,10 +844,10 @@ def _forecast_problems(
 ) -> Iterable[Problem]:
     """Yield what keeps from looking ahead; call within EXACT."""
     if not isinstance(start, str) or not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", start):
-        yield _problem("capacity_start", f"{start!r} is not a month", "right is YYYY-MM, such as 2027-01")
+        yield make_error("capacity_start", f"{start!r} is not a month", "right is YYYY-MM, such as 2027-01")
     if isinstance(months, bool) or not isinstance(months, int) or not 1 <= months <= LONGEST_FORECAST:
         right = f"right is a whole number from 1 to {LONGEST_FORECAST}"
-        yield _problem("capacity_forecast_months", f"{months!r} is not a number of months", right)
+        yield make_error("capacity_forecast_months", f"{months!r} is not a number of months", right)
         return
     for name, (zone, loads) in zones.items():
         # What is wrong with the figures themselves is reported already.
@@ -860,7 +855,7 @@ def _forecast_problems(
         if _cores(loads) <= MOST_CORES < cores:
             growth = plain(zone["users_growth_per_month"])
             problem = f"{growth} more users each month need {cores} cores in {months} months"
-            yield _problem(f"privacy_zones.{name}.users_growth_per_month", problem, FEWER_CORES)
+            yield make_error(f"privacy_zones.{name}.users_growth_per_month", problem, FEWER_CORES)
 
 
 def requirement_problems(
@@ -916,7 +911,7 @@ def capacity_forecast(
         added in time: users, users of each core, and skew (fullest less emptiest core) at the end of each month.
 
     Raises:
-        AnsibleFilterError: an argument is wrong; lists every problem.
+        InputError: an argument is wrong; lists every problem.
     """
     problems: list[Problem] = []
     with decimal.localcontext(EXACT):
@@ -945,7 +940,9 @@ def _free_core_name(taken: Iterable[str]) -> str:
     return next(name for index in itertools.count(1) if (name := core_name(index)) not in names)
 
 
-def _zone_problems(name: str, plan: Mapping[str, Any], topology: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
+def _zone_problems(
+    name: str, plan: Mapping[str, Any], topology: Mapping[str, Any]
+) -> Iterable[tuple[Severity, str, str]]:
     """Compare the cores that a zone has with those that it needs: severity, problem, remedy."""
     present, needed = topology["zones"].get(name, []), plan["cores"]
     metric = plan["metrics"][plan["binding"]]
@@ -1048,7 +1045,7 @@ def capacity_problems(
         followers = len(topology["followers"])
         plan = _plan(zones, limits, chosen, environment, cores, followers, not topology["web"]["hosts"])
 
-    def note(severity: str, where: str, problem: str, remedy: str, concerned: Iterable[str] = ()) -> None:
+    def note(severity: Severity, where: str, problem: str, remedy: str, concerned: Iterable[str] = ()) -> None:
         """Add a problem; an error that concerns accepted zones only is accepted, and said all the same."""
         concerns = set(concerned)
         if severity == "error" and concerns and concerns <= accepted:
@@ -1057,7 +1054,7 @@ def capacity_problems(
         elif severity == "error" and concerns:
             names = ", ".join(sorted(concerns))
             remedy = f"{remedy}; or accept the shortfall, knowingly: `capacity_accept_shortfall: [{names}]`"
-        problems.append({"severity": severity, "where": where, "problem": problem, "remedy": remedy})
+        problems.append(make_problem(severity, where, problem, remedy))
 
     for name, zone in plan["zones"].items():
         for severity, problem, remedy in _zone_problems(name, zone, topology):
@@ -1080,17 +1077,3 @@ def capacity_problems(
     for warning in plan["warnings"]:
         note("warning", warning["where"], warning["text"], f"see {warning['source']}")
     return problems
-
-
-class FilterModule:
-    """Ansible's way to find the filters."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        """Return the filters by name."""
-        return {
-            "core_counts": core_counts,
-            "capacity_plan": capacity_plan,
-            "capacity_forecast": capacity_forecast,
-            "capacity_problems": capacity_problems,
-            "requirement_problems": requirement_problems,
-        }

@@ -1,0 +1,285 @@
+"""Gives Ansible the functions of the package `pryv_platform` as filters; computes nothing itself."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError, AnsibleFilterError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.parsing.dataloader import DataLoader
+from ansible.parsing.vault import AnsibleVaultError, VaultLib, VaultSecret
+from ansible.utils.vars import load_extra_vars
+from jinja2 import Undefined, UndefinedError
+
+# Wherever Ansible was installed, these filters get the package of their own checkout.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from pryv_platform import (
+    audit,
+    capacity,
+    capacity_inventory,
+    capacity_report,
+    capacity_worksheet,
+    data_disk,
+    docker,
+    images,
+    preflight,
+    registry,
+    topology,
+    topology_svg,
+)
+from pryv_platform.checks import core, firewall, hardening, mail, nginx
+from pryv_platform.checks import data_disk as data_disk_checks
+from pryv_platform.checks import docker as docker_checks
+from pryv_platform.checks import registry as registry_checks
+from pryv_platform.inventory import Inventory, Unreadable
+
+# -- errors ----------------------------------------------------------------------------------------------------------
+
+
+def adapted(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that says what it refuses as Ansible's filters do."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except ValueError as error:
+            raise AnsibleFilterError(str(error)) from error
+
+    return call
+
+
+# -- variables -------------------------------------------------------------------------------------------------------
+
+
+class Variables(Mapping[str, Any]):
+    """One host's variables in Python's own containers, each templated when it is asked for, and once."""
+
+    def __init__(self, own: Mapping[str, Any]) -> None:
+        """Keep Ansible's variables of the host."""
+        self._own, self._read = own, dict[str, Any]()
+
+    def __getitem__(self, name: str) -> Any:
+        """Return a variable; what cannot be templated is `Unreadable`."""
+        if name not in self._own:
+            raise KeyError(name)
+        if name not in self._read:
+            self._read[name] = plain(self._own, name)
+        return self._read[name]
+
+    def __contains__(self, name: object) -> bool:
+        """Tell whether a variable is set, without a look at it."""
+        return name in self._own
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the variables' names."""
+        return iter(self._own)
+
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self._own)
+
+
+def plain(container: Any, key: Any) -> Any:
+    """Return an item in Python's own containers: Ansible's hold all variables, and template at each look."""
+    try:
+        value = container[key]
+        if isinstance(value, Undefined):
+            str(value)  # raises, with the name of what is missing
+    except (AnsibleError, UndefinedError) as error:
+        return Unreadable(str(error))
+    if isinstance(value, Mapping):
+        return {name: plain(value, name) for name in value}
+    if isinstance(value, list | tuple):
+        return [plain(value, index) for index in range(len(value))]
+    return value
+
+
+class _Raw(Mapping[str, Mapping[str, Any]]):
+    """The variables of `hostvars` as they are written."""
+
+    def __init__(self, hostvars: Any) -> None:
+        self._hostvars = hostvars
+
+    def __getitem__(self, host: str) -> Mapping[str, Any]:
+        raw: Mapping[str, Any] = self._hostvars.raw_get(host)
+        return raw
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._hostvars)
+
+    def __len__(self) -> int:
+        return len(self._hostvars)
+
+
+def inventory(hostvars: Mapping[str, Any], groups: Mapping[str, Sequence[str]] | None = None) -> Inventory:
+    """Return what the package calls an inventory.
+
+    Args:
+        hostvars: The magic variable `hostvars`, which also has the hosts that a run is not limited to.
+        groups: The magic variable `groups`.
+    """
+    variables = {host: Variables(hostvars[host]) for host in hostvars}
+    return Inventory(variables, groups or {}, _Raw(hostvars), command_line())
+
+
+def command_line() -> Sequence[str]:
+    """Return the names of the variables that were given for this run alone."""
+    return list(load_extra_vars(DataLoader()))
+
+
+def validate(name: str, option: Mapping[str, Any], value: object) -> str | None:
+    """Return what a role's documentation finds wrong with a value.
+
+    Args:
+        name: The variable.
+        option: What is documented of it.
+        value: Its value.
+    """
+    checked = {key: item for key, item in option.items() if key not in ("description", "default", "required")}
+    result = ArgumentSpecValidator({name: checked}).validate({name: value})
+    return "; ".join(result.error_messages) or None
+
+
+# -- filters that take Ansible's own objects -------------------------------------------------------------------------
+
+
+def administrator_problems(hostvars: Any, hosts: Iterable[str]) -> Any:
+    """Filter: see `hardening.administrator_problems`."""
+    return hardening.administrator_problems(inventory(hostvars), hosts)
+
+
+def inventory_problems(groups: Mapping[str, Sequence[str]], hostvars: Any) -> Any:
+    """Filter: see `topology.inventory_problems`."""
+    return topology.inventory_problems(inventory(hostvars, groups))
+
+
+def inventory_values(hostvars: Any, hosts: Iterable[str], names: Iterable[str]) -> Any:
+    """Filter: see `Inventory.known`."""
+    return inventory(hostvars).known(hosts, names)
+
+
+def lockout_problems(results: Mapping[str, Any], hostvars: Any) -> Any:
+    """Filter: see `hardening.lockout_problems`."""
+    return hardening.lockout_problems(results, inventory(hostvars))
+
+
+def platform_topology(groups: Mapping[str, Sequence[str]], hostvars: Any) -> Any:
+    """Filter: see `topology.topology`."""
+    return topology.topology(inventory(hostvars, groups))
+
+
+def variable_problems(
+    hostvars: Any, hosts: Sequence[str], specifications: Iterable[Mapping[str, Any]], others: Iterable[str]
+) -> Any:
+    """Filter: see `preflight.variable_problems`."""
+    return preflight.variable_problems(inventory(hostvars), hosts, specifications, others, validate)
+
+
+def unseal(path: str, keys: Iterable[str]) -> str:
+    """Filter: decrypt a file that was encrypted, as ansible-vault does, with one of a host's recovery keys.
+
+    Ansible's own ways to read a file would try the vault's password on it, and fail.
+
+    Args:
+        path: The encrypted file.
+        keys: The keys to try.
+
+    Raises:
+        AnsibleFilterError: When none of them fits.
+    """
+    sealed = Path(path).read_bytes()
+    for key in keys:
+        try:
+            content: bytes = VaultLib([("default", VaultSecret(key.encode()))]).decrypt(sealed)
+        except AnsibleVaultError:
+            continue
+        return content.decode()
+    raise AnsibleFilterError("no recovery key in the vault opens this backup: put the one of its time into the vault")
+
+
+def for_this_run(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that is told, after its other arguments, what was given on the command line."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any) -> Any:
+        return function(*arguments, command_line())
+
+    *given, _told = inspect.signature(function).parameters.values()
+    call.__signature__ = inspect.Signature(given)  # type: ignore[attr-defined]  # what inspect looks for
+    return call
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "administrator_problems": administrator_problems,
+    "archive_problems": preflight.archive_problems,
+    "as_warnings": preflight.as_warnings,
+    "audit_forwarding_problems": preflight.audit_forwarding_problems,
+    "audit_report": audit.audit_report,
+    "audit_summary": audit.audit_summary,
+    "capacity_chart": capacity_report.capacity_chart,
+    "capacity_diagram": capacity_report.capacity_diagram,
+    "capacity_forecast": capacity.capacity_forecast,
+    "capacity_inventory": capacity_inventory.capacity_inventory,
+    "capacity_months": capacity_report.months,
+    "capacity_number": capacity_report.number,
+    "capacity_percent": capacity_report.percent,
+    "capacity_plan": capacity.capacity_plan,
+    "capacity_problems": capacity.capacity_problems,
+    "capacity_table": capacity_report.capacity_table,
+    "capacity_worksheet": capacity_worksheet.capacity_worksheet,
+    "capacity_worksheet_rows": capacity_worksheet.capacity_worksheet_rows,
+    "controller_files": preflight.controller_files,
+    "core_counts": capacity.core_counts,
+    "core_problems": core.core_problems,
+    "data_disk_destroy_wanted": for_this_run(data_disk.destroy_wanted),
+    "data_disk_next_key": data_disk.next_recovery_key,
+    "data_disk_problems": for_this_run(data_disk_checks.disk_problems),
+    "data_disk_recovery_keys": data_disk.recovery_keys,
+    "data_disk_unseal": unseal,
+    "delegation_problems": preflight.delegation_problems,
+    "deletion_problems": core.deletion_problems,
+    "docker_host_problems": for_this_run(docker_checks.docker_host_problems),
+    "docker_networks": docker.docker_networks,
+    "docker_problems": docker_checks.docker_problems,
+    "docker_take_over_wanted": for_this_run(docker.take_over_wanted),
+    "firewall_problems": firewall.firewall_problems,
+    "images_to_load": images.images_to_load,
+    "inventory_problems": inventory_problems,
+    "inventory_values": inventory_values,
+    "jump_problems": topology.jump_problems,
+    "limit_problems": nginx.limit_problems,
+    "lockout_problems": lockout_problems,
+    "mail_problems": mail.mail_problems,
+    "mfa_problems": core.mfa_problems,
+    "missing_files": preflight.missing_files,
+    "preflight_report": preflight.preflight_report,
+    "production_problems": preflight.production_problems,
+    "public_key": hardening.public_key,
+    "registry_keys": registry.registry_keys,
+    "registry_names": registry.registry_names,
+    "registry_net": registry.registry_net,
+    "registry_problems": registry_checks.registry_problems,
+    "requirement_problems": capacity.requirement_problems,
+    "secret_problems": preflight.secret_problems,
+    "survey_problems": preflight.survey_problems,
+    "topology": platform_topology,
+    "topology_svg": topology_svg.topology_svg,
+    "unreadable_archives": images.unreadable_archives,
+    "variable_problems": variable_problems,
+    "worksheet_problems": capacity_worksheet.worksheet_problems,
+}
+
+
+class FilterModule:
+    """Makes the filters known to Ansible."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return them by name."""
+        return {name: adapted(function) for name, function in FILTERS.items()}

@@ -1,0 +1,1 @@
+"""What a role, or the whole platform, can find wrong before a host is touched; one file each."""
