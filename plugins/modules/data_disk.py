@@ -406,6 +406,31 @@ class Keeper(View):
         self._open(disk)
 
 
+def keep(module: AnsibleModule) -> dict[str, t.Any]:
+    """Does what is asked for, and gives the result.
+
+    Raises:
+        DiskError: When that cannot be done, or might destroy something.
+    """
+    state, result = module.params["state"], dict[str, t.Any]()
+    keeper: Keeper | HeaderKeeper
+    if state in {"present", "opened"}:
+        keeper = Keeper(module)
+        if state == "present":
+            keeper.present()
+        else:
+            keeper.opened_only()
+    else:
+        keeper = HeaderKeeper(module)
+        if state == "saved":
+            result["header"] = keeper.saved()
+        else:
+            keeper.restored()
+    result |= keeper.state()
+    steps = "".join(f"{step}\n" for step in keeper.steps)
+    return {"changed": bool(keeper.steps), "steps": keeper.steps, "diff": {"before": "", "after": steps}, **result}
+
+
 def main() -> None:
     """Runs the module."""
     module = AnsibleModule(
@@ -450,26 +475,9 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        result: dict[str, t.Any] = {}
-        state = module.params["state"]
-        keeper: View
-        if state == "present":
-            keeper = Keeper(module)
-            keeper.present()
-        elif state == "opened":
-            keeper = Keeper(module)
-            keeper.opened_only()
-        elif state == "saved":
-            keeper = HeaderKeeper(module)
-            result["header"] = keeper.saved()
-        else:
-            keeper = HeaderKeeper(module)
-            keeper.restored()
-        result |= keeper.state()
+        module.exit_json(**keep(module))
     except DiskError as error:
         module.fail_json(msg=str(error))
-    steps = "".join(f"{step}\n" for step in keeper.steps)
-    module.exit_json(changed=bool(keeper.steps), steps=keeper.steps, diff={"before": "", "after": steps}, **result)
 
 
 if __name__ == "__main__":

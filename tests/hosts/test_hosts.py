@@ -15,7 +15,7 @@ import jinja2
 import pytest
 from testinfra.host import Host
 
-from plugins.modules import config_tree
+from plugins.module_utils.config_tree_undo import UNDO_SERVICE
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 UNITS = CHECKOUT / "docs" / "units.md"
@@ -257,7 +257,7 @@ def test_units_of_data_disks_are_as_confined_as_the_docs_say(machine: Host, unlo
 
 
 def test_unit_that_undoes_changes_is_as_confined_as_the_docs_say(machine: Host) -> None:
-    check_exposure(machine, "config_tree-undo.service", config_tree.UNDO_SERVICE.format(script="script"))
+    check_exposure(machine, "config_tree-undo.service", UNDO_SERVICE.format(script="script"))
 
 
 def test_ssh_takes_keys_alone_and_forwards_nothing(machine: Host) -> None:

@@ -21,6 +21,8 @@ from typing import Any
 import pytest
 from ansible.module_utils.testing import patch_module_args
 
+from plugins.module_utils import config_tree_commands, config_tree_undo
+
 PRIVATE = "correct-horse-battery-staple"
 
 specification = importlib.util.spec_from_file_location(
@@ -581,7 +583,7 @@ UNIT = "config_tree-test-undo.service"
 
 def timers_of(host: Host) -> Callable[[], None]:
     """Stand-ins for what systemd does for a change that must be confirmed; the host's file `timer` is the timer."""
-    timer, really = host.path("timer"), config_tree.run
+    timer, really = host.path("timer"), config_tree_commands.run
     units = host.path("units")
     units.mkdir(exist_ok=True)
 
@@ -598,7 +600,7 @@ def timers_of(host: Host) -> Callable[[], None]:
         code, output = really(module, command)
         return int(code), str(output)
 
-    return lambda: vars(config_tree).update(run=run, UNITS=str(units))
+    return lambda: vars(config_tree_undo).update(run=run, UNITS=str(units))
 
 
 @pytest.fixture
