@@ -364,6 +364,66 @@ def registry_state(module: AnsibleModule) -> tuple[dict[str, Any], dict[str, lis
         return settings, None, ""
 
 
+def refuse_losses(module: AnsibleModule, old_domain: str, known: dict[str, str], counts: dict[str, int] | None) -> None:
+    """Fail when the inventory would leave users behind, and warn when it gives a registry without any a new domain.
+
+    Args:
+        module: With the parameters C(domain) and C(cores).
+        old_domain: The domain that the registry serves.
+        known: Zone by core, as the registry knows it.
+        counts: Number of users by core; None when they cannot be counted.
+    """
+    domain = module.params["domain"]
+    found, remedy = problems(known, module.params["cores"], counts), ""
+    if old_domain == domain:
+        remedy = " See docs/operations/remove-a-core.md."
+    else:
+        refused, text = renamed(old_domain, domain, None if counts is None else sum(counts.values()))
+        if refused:
+            found = [text]
+        else:
+            module.warn(text)
+    if found:
+        module.fail_json(msg=f"The registry was not changed: {'; '.join(found)}.{remedy}", users=counts)
+
+
+def silent(module: AnsibleModule, new: dict[str, Any]) -> dict[str, str]:
+    """Find the new cores that do not answer, and warn of each.
+
+    Args:
+        module: With the parameters C(domain), C(ca), C(probe) and C(timeout).
+        new: Cores that the registry does not know.
+
+    Returns:
+        What was seen, by core.
+    """
+    if not module.params["probe"]:
+        return dict.fromkeys(new, "not asked")
+    if module.check_mode:
+        return {}
+    found = probe(new, module.params["domain"], module.params["ca"], module.params["timeout"])
+    for core, reason in found.items():
+        module.warn(
+            f"NEW CORE {core} IS LEFT OUT of the registry, because it does not answer ({reason}). "
+            "No user is sent to it. Mend it and run site.yml again."
+        )
+    return found
+
+
+def warn_of_closed_zones(module: AnsibleModule, known: dict[str, str], cores: list[str]) -> None:
+    """Name the zones that no new user can choose.
+
+    Args:
+        module: With the parameter C(cores).
+        known: Zone by core, as the registry knows it.
+        cores: Cores that the registry may know.
+    """
+    inventory = module.params["cores"]
+    closed = {facts["zone"] for facts in inventory.values()} | set(known.values())
+    for zone in sorted(closed - {inventory[core]["zone"] for core in cores if inventory[core]["accepts_users"]}):
+        module.warn(f"ZONE {zone} TAKES NO NEW USERS: the inventory has no core in it that accepts users and answers.")
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -379,57 +439,26 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    domain, inventory, timeout = (module.params[key] for key in ("domain", "cores", "timeout"))
-
+    inventory = module.params["cores"]
     settings, users, version = registry_state(module)
-    old_domain, counts = settings.get("domain", domain), None
-    if users is not None:
-        counts = {core: len(names) for core, names in users.items()}
+    counts = None if users is None else {core: len(names) for core, names in users.items()}
     if version and int(version.partition(".")[0]) < FIRST_WITH_USERS and module.params["replicated"]:
         module.warn(
             f"REDIS {version} KNOWS NO USERS, which came with {FIRST_WITH_USERS}.0: followers have the leader's "
             "password and can write there. Set registry_images.redis to an image with a newer one."
         )
     known = known_cores(settings.get("net", {}))
-
-    found = problems(known, inventory, counts)
-    if old_domain != domain:
-        refused, text = renamed(old_domain, domain, None if counts is None else sum(counts.values()))
-        if refused:
-            found = [text]
-        else:
-            module.warn(text)
-    if found:
-        remedy = "" if old_domain != domain else " See docs/operations/remove-a-core.md."
-        module.fail_json(msg=f"The registry was not changed: {'; '.join(found)}.{remedy}", users=counts)
+    refuse_losses(module, settings.get("domain", module.params["domain"]), known, counts)
     strays = {core: names for core, names in (users or {}).items() if core not in known and core not in inventory}
     if strays:
         module.warn(stray_users(strays))
-
-    new = {core: facts for core, facts in inventory.items() if core not in known}
-    left_out: dict[str, str] = {}
-    if not module.params["probe"]:
-        left_out = dict.fromkeys(new, "not asked")
-    elif not module.check_mode:
-        left_out = probe(new, domain, module.params["ca"], timeout)
-        for core, reason in left_out.items():
-            module.warn(
-                f"NEW CORE {core} IS LEFT OUT of the registry, because it does not answer ({reason}). "
-                "No user is sent to it. Mend it and run site.yml again."
-            )
+    left_out = silent(module, {core: facts for core, facts in inventory.items() if core not in known})
     cores = [core for core in sorted(inventory) if core not in left_out]
-
-    if module.params["probe"] and not cores:
-        module.fail_json(
-            msg="No core answers, and a registry without a core cannot start. Set up a core first.", left_out=left_out
-        )
-    closed = {facts["zone"] for facts in inventory.values()} | set(known.values())
-    closed -= {inventory[core]["zone"] for core in cores if inventory[core]["accepts_users"]}
     if module.params["probe"]:
-        for zone in sorted(closed):
-            module.warn(
-                f"ZONE {zone} TAKES NO NEW USERS: the inventory has no core in it that accepts users and answers."
-            )
+        if not cores:
+            message = "No core answers, and a registry without a core cannot start. Set up a core first."
+            module.fail_json(msg=message, left_out=left_out)
+        warn_of_closed_zones(module, known, cores)
     module.exit_json(changed=False, cores=cores, left_out=left_out, users=counts, strays=strays, redis_version=version)
 
 

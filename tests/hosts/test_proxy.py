@@ -54,33 +54,49 @@ class Route:
 
 def routes(platform: Platform) -> Iterator[Route]:
     """What the services of a platform have to be asked for."""
-    domain, leader = platform.domain, platform.topology["leader"]
     for core in platform.hosts("core"):
-        mfa = platform.setting("core", "core_mfa_mode", core) != "disabled"
-        # A user's name is in the host name, or a path's first segment.
-        for name, user in ((f"{USER}.{domain}", ""), (f"{core}.{domain}", f"/{USER}")):
-            for method, path, service, arrives in (
-                ("GET", "/", "core", f"{user}/"),
-                ("GET", "/events", "core", f"{user}/events"),
-                ("POST", "/", "core", f"{user}/"),
-                ("GET", "/events/series", "core", f"{user}/events/series"),
-                ("POST", "/auth/logout", "core", f"{user}/auth/logout"),
-                ("GET", "/events/abc/series", "hfs", f"{user}/events/abc/series"),
-                ("POST", "/events/abc/series", "hfs", f"{user}/events/abc/series"),
-                ("POST", "/series/batch", "hfs", f"{user}/series/batch"),
-            ):
-                yield Route(core, name, method, f"{user}{path}", service, core, arrives)
-            preview = f"{user}/events/abc"
-            yield Route(core, name, "GET", f"/previews{preview}?w=5", "preview", core, preview)
-            yield Route(core, name, "GET", HANDSHAKE, "core", core, "/socket.io/")
-        for path in ("/auth/login", "/auth/login/"):
-            yield Route(
-                core, f"{USER}.{domain}", "POST", path, *(("mfa", core, "/login") if mfa else ("core", core, path))
-            )
-        if mfa:
-            yield Route(core, f"{USER}.{domain}", "POST", "/mfa/activate", "mfa", core, "/mfa/activate")
-        for method, path in (("GET", "/"), ("POST", "/users")):
-            yield Route(core, f"{core}.{domain}", method, path, "core", core, path)
+        yield from routes_to_core(platform, core)
+    yield from routes_to_registry(platform)
+    domain, leader = platform.domain, platform.topology["leader"]
+    yield Route(leader, f"adm.{domain}", "GET", "/", "admin-panel", leader, "/")
+    for web in platform.hosts("web"):
+        for name in (f"sw.{domain}", f"mfa.{domain}"):
+            yield Route(web, name, "GET", "/access/access.html", "auth-pages", web, "/access/index.html")
+            yield Route(web, name, "GET", "/access/static/app.js", "auth-pages", web, "/access/static/app.js")
+
+
+def routes_to_core(platform: Platform, core: str) -> Iterator[Route]:
+    """What a core's services have to be asked for."""
+    domain = platform.domain
+    mfa = platform.setting("core", "core_mfa_mode", core) != "disabled"
+    # A user's name is in the host name, or a path's first segment.
+    for name, user in ((f"{USER}.{domain}", ""), (f"{core}.{domain}", f"/{USER}")):
+        for method, path, service, arrives in (
+            ("GET", "/", "core", f"{user}/"),
+            ("GET", "/events", "core", f"{user}/events"),
+            ("POST", "/", "core", f"{user}/"),
+            ("GET", "/events/series", "core", f"{user}/events/series"),
+            ("POST", "/auth/logout", "core", f"{user}/auth/logout"),
+            ("GET", "/events/abc/series", "hfs", f"{user}/events/abc/series"),
+            ("POST", "/events/abc/series", "hfs", f"{user}/events/abc/series"),
+            ("POST", "/series/batch", "hfs", f"{user}/series/batch"),
+        ):
+            yield Route(core, name, method, f"{user}{path}", service, core, arrives)
+        preview = f"{user}/events/abc"
+        yield Route(core, name, "GET", f"/previews{preview}?w=5", "preview", core, preview)
+        yield Route(core, name, "GET", HANDSHAKE, "core", core, "/socket.io/")
+    for path in ("/auth/login", "/auth/login/"):
+        service, arrives = ("mfa", "/login") if mfa else ("core", path)
+        yield Route(core, f"{USER}.{domain}", "POST", path, service, core, arrives)
+    if mfa:
+        yield Route(core, f"{USER}.{domain}", "POST", "/mfa/activate", "mfa", core, "/mfa/activate")
+    for method, path in (("GET", "/"), ("POST", "/users")):
+        yield Route(core, f"{core}.{domain}", method, path, "core", core, path)
+
+
+def routes_to_registry(platform: Platform) -> Iterator[Route]:
+    """What the registry's leader, and each follower in its place, has to be asked for."""
+    domain, leader = platform.domain, platform.topology["leader"]
     for name in (f"{label}.{domain}" for label in ("reg", "reg2", "access", "service")):
         for method, path in (
             ("GET", "/service/info"),
@@ -94,11 +110,6 @@ def routes(platform: Platform) -> Iterator[Route]:
             yield Route(follower, name, "POST", f"/{USER}/server", "dns", follower, f"/{USER}/server")
             for method, path in (("POST", "/users/validate"), ("GET", "/access/abc")):
                 yield Route(follower, name, method, path, "register", leader, path)
-    yield Route(leader, f"adm.{domain}", "GET", "/", "admin-panel", leader, "/")
-    for web in platform.hosts("web"):
-        for name in (f"sw.{domain}", f"mfa.{domain}"):
-            yield Route(web, name, "GET", "/access/access.html", "auth-pages", web, "/access/index.html")
-            yield Route(web, name, "GET", "/access/static/app.js", "auth-pages", web, "/access/static/app.js")
 
 
 def test_requests_arrive_where_they_belong_with_their_host_name_and_address(platform: Platform) -> None:

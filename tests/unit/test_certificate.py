@@ -182,8 +182,11 @@ class Case:
     ca: Issued | None = None
 
 
-def cases() -> dict[str, Case]:
-    """Chains as authorities have them, and with what can be wrong with them."""
+NONE_BELOW = x509.BasicConstraints(ca=True, path_length=0)
+
+
+def renewed() -> dict[str, Case]:
+    """Chains as authorities have them while their root or their intermediate is replaced, and what expires of them."""
     old, cross_key = issue("Old root", days=-10, starts=-3000), ec.generate_private_key(ec.SECP256R1())
     new = issue("New root", key=cross_key, days=3650)
     cross = issue("New root", old, key=cross_key, days=1000)
@@ -198,7 +201,7 @@ def cases() -> dict[str, Case]:
     def good(*bundle: Issued, roots: tuple[Issued, ...] = ()) -> Case:
         return Case(bundle, roots, served=(own, inter), ca=new)
 
-    found = {
+    return {
         "cross-signed, then its own root": good(own, inter, cross, new),
         "its own root, then cross-signed": good(own, inter, new, cross),
         "cross-signed and the expired root": good(own, inter, cross, old, roots=(new,)),
@@ -211,8 +214,12 @@ def cases() -> dict[str, Case]:
         "stale twins only": Case((stale_own, inter, new), said="expired on"),
         "root expired": Case((leaf(issuer=sub), sub, old), said="Old root is a root that is valid from"),
     }
+
+
+def flawed() -> dict[str, Case]:
+    """Chains with an authority that may not do what it did, and with some that may."""
+    new, found = issue("New root", days=3650), {}
     no_authority = x509.BasicConstraints(ca=False, path_length=None)
-    depth = x509.BasicConstraints(ca=True, path_length=0)
     other = x509.NameConstraints(permitted_subtrees=[x509.DNSName("other.example")], excluded_subtrees=None)
     but = x509.NameConstraints(permitted_subtrees=None, excluded_subtrees=[x509.DNSName(DOMAIN)])
     same = x509.NameConstraints(permitted_subtrees=[x509.DNSName(DOMAIN)], excluded_subtrees=None)
@@ -220,7 +227,7 @@ def cases() -> dict[str, Case]:
     clients = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
     flaws: list[tuple[str, dict[str, Any], str]] = [
         ("no authority", {"basic": no_authority}, "Sub is no authority's"),
-        ("deep enough", {"basic": depth}, ""),
+        ("deep enough", {"basic": NONE_BELOW}, ""),
         ("names of others", {"extensions": (other,)}, "Sub may not vouch for"),
         ("names but ours", {"extensions": (but,)}, "Sub may not vouch for"),
         ("our names", {"extensions": (same,)}, ""),
@@ -231,12 +238,18 @@ def cases() -> dict[str, Case]:
         sub = issue("Sub", new, **options)
         mine = leaf(issuer=sub)
         found[name] = Case((mine, sub), (new,), said, (mine, sub), new)
-    upper = issue("Sub", new, basic=depth)
+    upper = issue("Sub", new, basic=NONE_BELOW)
     lower = issue("Lower", upper)
     found["too deep"] = Case(
         (leaf(issuer=lower), lower, upper), (new,), "Sub allows at most 0 authorities below itself"
     )
-    shallow = issue("Shallow root", basic=depth)
+    return found
+
+
+def unfinished() -> dict[str, Case]:
+    """Chains whose root may not vouch for what is below it, and chains without an end."""
+    found = {}
+    shallow = issue("Shallow root", basic=NONE_BELOW)
     found["root too shallow"] = Case((leaf(issuer=issue("Sub", shallow)), shallow), said="Sub is missing")
     below = issue("Sub", shallow)
     found["root too shallow, complete"] = Case(
@@ -250,7 +263,7 @@ def cases() -> dict[str, Case]:
     return found
 
 
-CASES = cases()
+CASES = renewed() | flawed() | unfinished()
 
 
 def client_accepts(chain: str, key: str, root: str, folder: Path) -> bool:

@@ -426,6 +426,53 @@ def test_what_the_mail_provider_needs(given: dict[str, Any], expected: list[str]
     assert "hush" not in str(found)
 
 
+WRONG = {
+    "pryv_secrets": dict.fromkeys(("mail_key",), "Password"),
+    "ansible_ssh_common_args": "-J bastion.example.com",
+    "core_account_deletion": ["personalToken"],
+    "core_log_days": 0,
+    "core_trusted_apps": "*@https://app.example.com",
+    "core_mfa_mode": "maybe",
+    "core_mfa_endpoints": {"single": {"url": "https://sms.example.com/"}},
+    "core_images": {"core": "docker.io/pryvio/core@sha256:00"},
+    "data_disk_device": "vdb",
+    "data_disk_recovery_keys": {"co1": "Password"},
+    "docker_address_pool": "10.77.0.0/16",
+    "mail_smtp": {"user": "pryv", "password": ""},
+    "nginx_limits": {"login": 5},
+    "preflight_waivers": {"audit": 5},
+    "mail_templates_directory": "/none/templates",
+    "pryv_event_types_file": "/none/flat.json",
+    "pryv_mail_provider": "pryv",
+    "registry_invitation_tokens": ["hush"],
+    "registry_providers": {"mars": {}},
+}
+#: What the report has to say of that.
+REPORTED = (
+    "pryv_secrets.mail_key: has 8 characters",
+    "core_mfa_mode: value of core_mfa_mode must be one of",
+    "core_mfa_endpoints: missing required arguments: body, headers, method found in core_mfa_endpoints -> single",
+    "core_account_deletion: value of core_account_deletion must be one or more of: adminToken",
+    "co1: core_log_days: is 0",
+    "co1: core_images.core: is pinned by digest",
+    "core_trusted_apps: is a text, and has to be a list",
+    "nginx_limits.login: is a number, and has to be a mapping",
+    "preflight_waivers.audit: is none of audit_trail, journal_forwarding, audit_trail_forwarding, tpm2",
+    "co1: data_disk_device",
+    "data_disk_recovery_keys.co1: is no text of at least 22 characters",
+    "is 10.77.0.0/16, which holds 10.77.20.11, the ansible_host of co1",
+    "is 10.77.0.0/16, which overlaps 10.77.0.0/16 of pryv_admin_networks",
+    "reg1: mail_smtp.host: is missing",
+    "reg1: mail_smtp.password: is missing",
+    "there is no /none/templates",
+    "there is no /none/flat.json",
+    "there is no /none/images.tar",
+    "reg1: registry_invitation_tokens, number 1: has 4 characters",
+    "reg1: registry_providers.mars: is no zone",
+    "ansible_ssh_common_args: leads through bastion.example.com, which is no name or address of one host here",
+)
+
+
 def test_all_that_an_inventory_has_wrong_is_in_one_report(tmp_path: Path) -> None:
     """Of the whole inventory, also of hosts that the run is not limited to, and with no host that answers."""
     inventory, key = tmp_path / "inventory", tmp_path / "key"
@@ -433,28 +480,7 @@ def test_all_that_an_inventory_has_wrong_is_in_one_report(tmp_path: Path) -> Non
     key.with_suffix(".pub").write_text(
         "ssh-ed25519 " + base64.b64encode(b"\0\0\0\x0bssh-ed25519\0\0\0 " + bytes(32)).decode()
     )
-    wrong = {
-        "pryv_secrets": dict.fromkeys(("mail_key",), "Password"),
-        "ansible_ssh_common_args": "-J bastion.example.com",
-        "core_account_deletion": ["personalToken"],
-        "core_log_days": 0,
-        "core_trusted_apps": "*@https://app.example.com",
-        "core_mfa_mode": "maybe",
-        "core_mfa_endpoints": {"single": {"url": "https://sms.example.com/"}},
-        "core_images": {"core": "docker.io/pryvio/core@sha256:00"},
-        "data_disk_device": "vdb",
-        "data_disk_recovery_keys": {"co1": "Password"},
-        "docker_address_pool": "10.77.0.0/16",
-        "mail_smtp": {"user": "pryv", "password": ""},
-        "nginx_limits": {"login": 5},
-        "preflight_waivers": {"audit": 5},
-        "mail_templates_directory": "/none/templates",
-        "pryv_event_types_file": "/none/flat.json",
-        "pryv_image_archive": ["/none/images.tar", str(tmp_path)],
-        "pryv_mail_provider": "pryv",
-        "registry_invitation_tokens": ["hush"],
-        "registry_providers": {"mars": {}},
-    }
+    wrong = {**WRONG, "pryv_image_archive": ["/none/images.tar", str(tmp_path)]}
     (inventory / "group_vars/all/wrong.yml").write_text(yaml.safe_dump(wrong))
     done = subprocess.run(
         [
@@ -469,30 +495,7 @@ def test_all_that_an_inventory_has_wrong_is_in_one_report(tmp_path: Path) -> Non
     )
     assert done.returncode == 2, done.stdout + done.stderr
     report = done.stdout.partition("must be put right (")[2].partition("\nTASK")[0]
-    for expected in (
-        "pryv_secrets.mail_key: has 8 characters",
-        "core_mfa_mode: value of core_mfa_mode must be one of",
-        "core_mfa_endpoints: missing required arguments: body, headers, method found in core_mfa_endpoints -> single",
-        "core_account_deletion: value of core_account_deletion must be one or more of: adminToken",
-        "co1: core_log_days: is 0",
-        "co1: core_images.core: is pinned by digest",
-        "core_trusted_apps: is a text, and has to be a list",
-        "nginx_limits.login: is a number, and has to be a mapping",
-        "preflight_waivers.audit: is none of audit_trail, journal_forwarding, audit_trail_forwarding, tpm2",
-        "co1: data_disk_device",
-        "data_disk_recovery_keys.co1: is no text of at least 22 characters",
-        "is 10.77.0.0/16, which holds 10.77.20.11, the ansible_host of co1",
-        "is 10.77.0.0/16, which overlaps 10.77.0.0/16 of pryv_admin_networks",
-        "reg1: mail_smtp.host: is missing",
-        "reg1: mail_smtp.password: is missing",
-        "there is no /none/templates",
-        "there is no /none/flat.json",
-        "there is no /none/images.tar",
-        f"pryv_image_archive: {tmp_path}: cannot be read",
-        "reg1: registry_invitation_tokens, number 1: has 4 characters",
-        "reg1: registry_providers.mars: is no zone",
-        "ansible_ssh_common_args: leads through bastion.example.com, which is no name or address of one host here",
-    ):
+    for expected in (*REPORTED, f"pryv_image_archive: {tmp_path}: cannot be read"):
         assert expected in report, report
     assert "is no variable of this toolkit" not in report, "the facts that preflight leaves are its own"
     assert not any(secret in done.stdout + done.stderr for secret in ("Password", "hush"))

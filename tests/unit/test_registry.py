@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -240,12 +240,16 @@ def redis(password: str, keys: dict[str, str]) -> Iterator[int]:
                 return "-NOAUTH Authentication required.\r\n"
             if command == "INFO":
                 return self.bulk(f"# Server\r\nredis_version:{VERSION}\r\nredis_mode:standalone\r\n")
-            if command == "SCAN":
-                start = int(words[0])
-                page = [key for key in list(keys)[start : start + 3] if key.endswith(":server")]
-                cursor = str(start + 3 if start + 3 < len(keys) else 0)
-                return f"*2\r\n{self.bulk(cursor)}*{len(page)}\r\n" + "".join(map(self.bulk, page))
-            return f"*{len(words)}\r\n" + "".join(self.bulk(keys[word]) for word in words)
+            return self.scan(int(words[0])) if command == "SCAN" else self.several(keys[word] for word in words)
+
+        def scan(self, start: int) -> str:
+            page = [key for key in list(keys)[start : start + 3] if key.endswith(":server")]
+            cursor = str(start + 3 if start + 3 < len(keys) else 0)
+            return f"*2\r\n{self.bulk(cursor)}{self.several(page)}"
+
+        def several(self, texts: Iterable[str]) -> str:
+            bulks = [self.bulk(text) for text in texts]
+            return f"*{len(bulks)}\r\n{''.join(bulks)}"
 
         @staticmethod
         def bulk(text: str) -> str:
