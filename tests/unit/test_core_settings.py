@@ -53,7 +53,7 @@ def rendered(service: str, **variables: Any) -> dict[str, Any]:
         "pryv_core_admin_keys": {"co1": "admin key for tests"},
         "pryv_core_register_keys": {"co1": "register key for tests"},
         "topology": {"web": {"url": "https://sw.poc.pryv.test"}},
-        "ansible_facts": {"processor_vcpus": 2, "memtotal_mb": 4096},
+        "ansible_facts": {"processor_nproc": 2, "memtotal_mb": 4096},
     }
     for part in ("defaults", "vars"):
         values |= yaml.safe_load((ROLE / part / "main.yml").read_text())

@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 
+from plugins.module_utils import machine_survey_docker, machine_survey_firewalls
 from plugins.modules import machine_survey
 
 ANY_ADDRESS = str(IPv4Address(0))
-MODULE = Path(machine_survey.__file__)
+ROOT = Path(__file__).parents[2]
+#: Runs it where what it imports is found, as on a host.
+AS_MODULE = "import tests.conftest; from plugins.modules import machine_survey; machine_survey.main()"
 
 
 def test_os_release() -> None:
@@ -163,7 +166,7 @@ def test_routes_are_all_but_the_default_ones_and_dockers() -> None:
 
 def nft(*content: dict[str, Any]) -> list[dict[str, Any]]:
     """What others' firewalls come to, of entries of the ruleset."""
-    return machine_survey.firewalls(machine_survey.nft_tables([{"metainfo": {}}, *content]))
+    return machine_survey_firewalls.firewalls(machine_survey_firewalls.nft_tables([{"metainfo": {}}, *content]))
 
 
 def chain(
@@ -263,9 +266,9 @@ COMMIT
 
 
 def test_iptables_and_who_has_written_its_rules() -> None:
-    tables = machine_survey.iptables_tables(UFW, "ip")
+    tables = machine_survey_firewalls.iptables_tables(UFW, "ip")
     opened = ["tcp/22", "udp/53", "udp/60000-60001"]
-    assert machine_survey.firewalls(tables) == [{"name": "ufw", "hook": "input", "open": opened}]
+    assert machine_survey_firewalls.firewalls(tables) == [{"name": "ufw", "hook": "input", "open": opened}]
 
 
 @pytest.mark.parametrize(
@@ -278,8 +281,8 @@ def test_iptables_and_who_has_written_its_rules() -> None:
     ],
 )
 def test_a_last_rule_of_iptables_that_drops(rule: str, drops: bool) -> None:
-    tables = machine_survey.iptables_tables(f"*filter\n:INPUT ACCEPT [0:0]\n{rule}\nCOMMIT\n", "ip")
-    assert bool(machine_survey.firewalls(tables)) is drops
+    tables = machine_survey_firewalls.iptables_tables(f"*filter\n:INPUT ACCEPT [0:0]\n{rule}\nCOMMIT\n", "ip")
+    assert bool(machine_survey_firewalls.firewalls(tables)) is drops
 
 
 def test_options_of_dockers_daemon_by_the_file_that_sets_them(tmp_path: Path) -> None:
@@ -293,7 +296,7 @@ def test_options_of_dockers_daemon_by_the_file_that_sets_them(tmp_path: Path) ->
     (tmp_path / "etc/default/docker").write_text(
         '#DOCKER_OPTS="--dns 8.8.8.8"\nDOCKER_OPTS="--bip=192.168.1.1/24 --icc=false"\n'
     )
-    assert machine_survey.daemon_flags(tmp_path) == {
+    assert machine_survey_docker.daemon_flags(tmp_path) == {
         "/etc/systemd/system/docker.service.d/flags.conf": [
             *("--host=fd://", "--host=tcp://0.0.0.0:2375", "--log-opt", "--data-root")
         ],
@@ -305,7 +308,7 @@ def test_containers_are_known_without_asking_docker(tmp_path: Path) -> None:
     for name, text in (("0" * 64, json.dumps({"Name": "/app", "Config": {"Image": "legacy:1"}})), ("1" * 64, "{")):
         (tmp_path / "containers" / name).mkdir(parents=True)
         (tmp_path / "containers" / name / "config.v2.json").write_text(text)
-    assert machine_survey.containers(tmp_path) == [
+    assert machine_survey_docker.containers(tmp_path) == [
         {"name": "app", "image": "legacy:1"},
         {"name": "1" * 12, "image": "?"},
     ]
@@ -318,7 +321,7 @@ def test_settings_of_dockers_daemon(tmp_path: Path, text: str | None, keys: dict
     file = tmp_path / "daemon.json"
     if text is not None:
         file.write_text(text)
-    assert machine_survey.daemon_settings(file) == keys
+    assert machine_survey_docker.daemon_settings(file) == keys
 
 
 def test_who_holds_a_lock_of_apts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,7 +346,8 @@ def test_this_machine() -> None:
         local.listen()
         datagrams.bind((ANY_ADDRESS, 0))
         result = subprocess.run(
-            [sys.executable, MODULE],
+            [sys.executable, "-c", AS_MODULE],
+            cwd=ROOT,
             input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
             capture_output=True,
             text=True,
