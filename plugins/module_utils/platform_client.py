@@ -13,8 +13,13 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from plugins.module_utils.named_https import HTTPS, Connection, trust
+else:
+    from ansible.module_utils.named_https import HTTPS, Connection, trust
 
 try:
     import dns.exception
@@ -28,7 +33,6 @@ except ImportError:
 else:
     DNS_ERROR = None
 
-HTTPS = 443
 # For a port to take a connection; a packet that got lost is sent again after one second.
 PORT_SECONDS = 2.0
 # How long a follower may lag behind.
@@ -131,22 +135,6 @@ class Reply:
         return self.json
 
 
-class _Connection(http.client.HTTPSConnection):
-    """HTTPS to an address, under a name that the system's resolver need not know."""
-
-    def __init__(self, address: str, name: str, context: ssl.SSLContext, timeout: float) -> None:
-        super().__init__(name, HTTPS, timeout=timeout, context=context)
-        self._target, self._tls = (address, HTTPS), context
-
-    def connect(self) -> None:
-        plain = socket.create_connection(self._target, timeout=self.timeout)
-        try:
-            self.sock = self._tls.wrap_socket(plain, server_hostname=self.host)
-        except OSError:
-            plain.close()
-            raise
-
-
 class Client:
     """Talks to hosts by address and name.
 
@@ -158,7 +146,7 @@ class Client:
     def __init__(self, ca: str | None, timeout: float) -> None:
         """Load what to trust."""
         self.timeout = timeout
-        self.context = ssl.create_default_context()
+        self.context = trust()
         if ca:
             self.context.load_verify_locations(cadata=ca)
 
@@ -190,7 +178,7 @@ class Client:
         if key:
             sent["Authorization"] = key
         content = body if body is None or isinstance(body, str | bytes) else json.dumps(body)
-        with closing(_Connection(address, name, self.context, self.timeout)) as connection:
+        with closing(Connection(address, name, self.context, self.timeout)) as connection:
             try:
                 connection.request(method, path, content, sent)
                 answer = connection.getresponse()

@@ -9,10 +9,15 @@ import ssl
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
+
+if TYPE_CHECKING:
+    from plugins.module_utils.named_https import Connection, trust
+else:
+    from ansible.module_utils.named_https import Connection, trust
 
 DOCUMENTATION = r"""
 module: registry_cores
@@ -104,7 +109,6 @@ redis_version:
 """
 
 
-HTTPS = 443
 #: The first major version of Redis with users that may not do everything.
 FIRST_WITH_USERS = 6
 #: How many users of a core are named.
@@ -303,14 +307,7 @@ def why_silent(name: str, address: str, context: ssl.SSLContext, timeout: float)
         None when it answers, else what was seen.
     """
     try:
-        with (
-            socket.create_connection((address, HTTPS), timeout) as raw,
-            context.wrap_socket(raw, server_hostname=name) as tls,
-        ):
-            connection = http.client.HTTPConnection(name, timeout=timeout)
-            connection.sock = tls
-            connection.request("GET", "/status")
-            status = connection.getresponse().status
+        status = Connection(address, name, context, timeout).status("/status")
     except (OSError, http.client.HTTPException) as error:
         return f"https://{name}/status at {address}: {error}"
     return None if status == http.HTTPStatus.OK else f"https://{name}/status at {address}: HTTP status {status}"
@@ -333,9 +330,7 @@ def probe(cores: dict[str, Any], domain: str, ca: str, timeout: float) -> dict[s
     """
     if not cores:
         return {}
-    context = ssl.create_default_context(cafile=ca)
-    # Python 3.13 refuses authorities that all other clients accept, such as one without the key usage extension.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    context = trust(ca)
     with ThreadPoolExecutor(max_workers=16) as pool:
         seen = pool.map(lambda core: why_silent(f"{core}.{domain}", cores[core]["address"], context, timeout), cores)
         return {core: reason for core, reason in zip(cores, seen, strict=True) if reason}

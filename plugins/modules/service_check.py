@@ -7,16 +7,20 @@ import json
 import os
 import re
 import socket
-import ssl
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
+
+if TYPE_CHECKING:
+    from plugins.module_utils.named_https import Connection, trust
+else:
+    from ansible.module_utils.named_https import Connection, trust
 
 DOCUMENTATION = r"""
 module: service_check
@@ -327,12 +331,7 @@ def nginx_problem(name: str, path: str, authority: str) -> str:
         authority: File of the authorities to trust.
     """
     try:
-        context = ssl.create_default_context(cafile=authority)
-        with socket.create_connection(("127.0.0.1", 443), timeout=ANSWER_SECONDS) as plain:
-            connection = http.client.HTTPSConnection(name, timeout=ANSWER_SECONDS)
-            connection.sock = context.wrap_socket(plain, server_hostname=name)
-            connection.request("GET", path)
-            status = connection.getresponse().status
+        status = Connection("127.0.0.1", name, trust(authority), ANSWER_SECONDS).status(path)
     except (OSError, http.client.HTTPException) as error:
         return f"gives no answer ({error})"
     return f"answers {status}" if status >= 400 else ""

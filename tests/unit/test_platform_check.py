@@ -28,7 +28,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from plugins.module_utils import platform_client, platform_user
+from plugins.module_utils import named_https, platform_client, platform_user
 from plugins.module_utils.platform_client import RENEW, Check, CheckError, Client, Reply, frame
 from plugins.modules import platform_check as pc
 
@@ -628,6 +628,7 @@ def test_what_is_wrong_with_a_host_is_told(
     whole, trusted = certificate(tmp_path, days, names)
     with https(whole, headers, any_name) as port:
         monkeypatch.setattr(platform_client, "HTTPS", port)
+        monkeypatch.setattr(named_https, "HTTPS", port)
         monkeypatch.setattr(Client, "is_open", lambda *_: False)  # port 80
         platform = platform_at("127.0.0.1", ca=trusted.read_text())
         platform._https("co1")

@@ -23,6 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from plugins.module_utils import named_https
 from plugins.modules import registry_cores
 from pryv_platform import registry
 from pryv_platform.checks.registry import registry_problems
@@ -286,22 +287,24 @@ def test_wrong_password() -> None:
 
 
 def certificate(folder: Path, name: str) -> None:
-    """Make a certificate of its own authority for a name: `ca.pem` and `key.pem`."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    """Make an authority as companies have them, `ca.pem`, and by it a certificate for a name: `host.pem`, `key.pem`."""
+    root, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     now = datetime.datetime.now(datetime.timezone.utc)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "ca.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+
+    def made(subject: str, public: ec.EllipticCurvePublicKey, extension: x509.ExtensionType) -> bytes:
+        builder = x509.CertificateBuilder(
+            issuer_name=x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Root")]),
+            subject_name=x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, subject)]),
+            public_key=public,
+            serial_number=x509.random_serial_number(),
+            not_valid_before=now - datetime.timedelta(days=1),
+            not_valid_after=now + datetime.timedelta(days=1),
+        )
+        signed = builder.add_extension(extension, critical=False).sign(root, hashes.SHA256())
+        return signed.public_bytes(serialization.Encoding.PEM)
+
+    (folder / "ca.pem").write_bytes(made("Root", root.public_key(), x509.BasicConstraints(ca=True, path_length=None)))
+    (folder / "host.pem").write_bytes(made(name, key.public_key(), x509.SubjectAlternativeName([x509.DNSName(name)])))
     (folder / "key.pem").write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
@@ -320,7 +323,7 @@ def core(folder: Path, status: int) -> Iterator[int]:
             pass
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "ca.pem", folder / "key.pem")
+    context.load_cert_chain(folder / "host.pem", folder / "key.pem")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -340,16 +343,32 @@ def test_probing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, sta
     """A core counts only when it answers well, with a certificate that is trusted and for its name."""
     certificate(tmp_path, name)
     with core(tmp_path, status) as port:
-        monkeypatch.setattr(registry_cores, "HTTPS", port)
+        monkeypatch.setattr(named_https, "HTTPS", port)
         silent = registry_cores.probe({"co1": {"address": "127.0.0.1"}}, DOMAIN, str(tmp_path / "ca.pem"), 5)
     assert seen is None if not silent else seen is not None and seen in silent["co1"]
     assert bool(silent) == (seen is not None)
 
 
+def test_an_authority_that_only_newer_pythons_refuse_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Companies' own leave out what Python 3.13 asks for and no other client misses."""
+    certificate(tmp_path, f"*.{DOMAIN}")
+    given = ssl.create_default_context
+
+    def strict(**options: Any) -> ssl.SSLContext:
+        context = given(**options)
+        context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    with core(tmp_path, 200) as port:
+        monkeypatch.setattr(named_https, "HTTPS", port)
+        assert registry_cores.probe({"co1": {"address": "127.0.0.1"}}, DOMAIN, str(tmp_path / "ca.pem"), 5) == {}
+
+
 def test_nobody_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A refused connection is no reason to stop."""
     certificate(tmp_path, DOMAIN)
-    monkeypatch.setattr(registry_cores, "HTTPS", 1)
+    monkeypatch.setattr(named_https, "HTTPS", 1)
     silent = registry_cores.probe({"co1": {"address": "127.0.0.1"}}, DOMAIN, str(tmp_path / "ca.pem"), 5)
     assert "refused" in silent["co1"]
 
@@ -372,7 +391,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         result: dict[str, Any] = json.loads(capsys.readouterr().out)
         return result | {"said": said}
 
-    monkeypatch.setattr(registry_cores, "HTTPS", 1)
+    monkeypatch.setattr(named_https, "HTTPS", 1)
     return run_it
 
 
