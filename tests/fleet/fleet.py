@@ -25,7 +25,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -667,16 +667,11 @@ def remove_labelled(label: str) -> None:
 
 
 def remove(containers: Sequence[str], networks: Sequence[str]) -> None:
-    """Removes test hosts, their data and their networks.
-
-    SSH's open connections to them end, too: the next host at an address is another one.
-    """
+    """Removes test hosts, their data and their networks."""
     if containers:
         form = '{{index .Config.Labels "pryv.addresses"}}'
         for address in docker("container", "inspect", "--format", form, *containers, check=False).split():
-            control = Path(f"{CONTROL}{address}").expanduser()
-            if control.exists():
-                run(["ssh", "-O", "exit", "-o", f"ControlPath={control}", address], check=False)
+            hang_up(CONTROL, address)
         docker("rm", "--force", "--volumes", *containers)
     if networks:
         docker("network", "rm", *networks)
@@ -723,14 +718,31 @@ def make_key(path: Path, comment: str) -> str:
     return path.with_suffix(".pub").read_text()
 
 
-def await_ssh(host: Host) -> None:
+class Reachable(Named, Protocol):
+    """What has an SSH server."""
+
+    @property
+    def address(self) -> str:
+        """Where it answers."""
+
+    @property
+    def port(self) -> int:
+        """At which port."""
+
+
+def await_ssh(host: Reachable, seconds: float = BOOT_SECONDS, is_up: Callable[[], bool] = lambda: True) -> None:
     """Waits until a host's SSH server answers.
 
+    Args:
+        host: The host.
+        seconds: How long it may take.
+        is_up: Whether there is still something to wait for.
+
     Raises:
-        FleetError: When it does not within `BOOT_SECONDS`.
+        FleetError: When it does not.
     """
-    deadline = time.monotonic() + BOOT_SECONDS
-    while time.monotonic() < deadline:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and is_up():
         try:
             with socket.create_connection((host.address, host.port), timeout=5) as connection:
                 if connection.recv(4) == b"SSH-":
@@ -739,6 +751,24 @@ def await_ssh(host: Host) -> None:
             pass
         time.sleep(0.2)
     raise FleetError(f"{host.name}: no SSH server answers at {host.address}")
+
+
+def hang_up(control: str, address: str) -> None:
+    """Ends SSH's open connection to a host that goes: the next one at its address is another.
+
+    Args:
+        control: Where SSH keeps it, without the address.
+        address: The host's.
+    """
+    path = Path(f"{control}{address}").expanduser()
+    if path.exists():
+        run(["ssh", "-O", "exit", "-o", f"ControlPath={path}", address], check=False)
+
+
+def print_exports(variables: Mapping[str, str]) -> None:
+    """Prints what a shell must evaluate for Ansible to reach the hosts."""
+    for name, value in variables.items():
+        print(f"export {name}={shlex.quote(value)}")
 
 
 def show(label: str) -> None:
@@ -777,8 +807,7 @@ def main() -> int:
     options = parse()
     try:
         if options.command == "env":
-            for name, value in environment().items():
-                print(f"export {name}={shlex.quote(value)}")
+            print_exports(environment())
         elif options.command == "up":
             Fleet(options.inventory).up(options.suite, options.limit)
         elif options.command == "down" and options.inventory:

@@ -30,20 +30,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.fleet.fleet import (
     CACHE,
+    SSH_PORT,
     SUITES,
     USER_CACHE,
     FleetError,
     Image,
     apt_options,
+    await_ssh,
+    hang_up,
     install,
     ipv6_address,
     locked,
     make_key,
     network_of,
+    print_exports,
     run,
     select,
 )
@@ -226,6 +230,7 @@ class Machine:
     cpus: int = 2
     tpm: bool = False
     disks: Mapping[str, str] = field(default_factory=dict)
+    port: ClassVar[int] = SSH_PORT
 
     @property
     def _ip(self) -> ipaddress.IPv4Address:
@@ -357,9 +362,7 @@ class Machine:
                     os.kill(pid, ending)
                 time.sleep(0.05)
         # Nobody says good-bye to an open connection of a machine that is off.
-        control = Path(f"{CONTROL}{self.address}").expanduser()
-        if control.exists():
-            run(["ssh", "-O", "exit", "-o", f"ControlPath={control}", self.address], check=False)
+        hang_up(CONTROL, self.address)
 
     def grow(self, serial: str, size: str) -> None:
         """Makes a disk larger, while the machine runs or not.
@@ -391,18 +394,12 @@ class Machine:
         """Waits until the machine's SSH server answers.
 
         Raises:
-            FleetError: When it does not within `BOOT_SECONDS`.
+            FleetError: When it does not within `BOOT_SECONDS`, or the machine goes off.
         """
-        deadline = time.monotonic() + BOOT_SECONDS
-        while time.monotonic() < deadline and self.pid is not None:
-            try:
-                with socket.create_connection((self.address, 22), timeout=5) as connection:
-                    if connection.recv(4) == b"SSH-":
-                        return
-            except OSError:
-                pass
-            time.sleep(0.5)
-        raise FleetError(f"{self.name}: no SSH server answers; see {self.folder / 'console.log'}")
+        try:
+            await_ssh(self, BOOT_SECONDS, lambda: self.pid is not None)
+        except FleetError as error:
+            raise FleetError(f"{error}; see {self.folder / 'console.log'}") from error
 
 
 @dataclass(frozen=True)
@@ -546,8 +543,7 @@ def main() -> int:
         elif options.command == "grow":
             machines.select([options.host])[0].grow(options.disk, options.size)
         elif options.command == "env":
-            for name, value in machines.env().items():
-                print(f"export {name}={shlex.quote(value)}")
+            print_exports(machines.env())
         else:
             for machine in machines.select(options.limit):
                 print(f"{machine.name:8} {machine.address:15} {'on' if machine.pid else 'off':4} {machine.folder}")
