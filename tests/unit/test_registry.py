@@ -216,48 +216,58 @@ class TestProblems:
 VERSION = "7.0.15"
 
 
+class Database(socketserver.ThreadingTCPServer):
+    """A database that understands AUTH, SCAN (three keys at a time) and MGET."""
+
+    daemon_threads = True
+
+    def __init__(self, password: str, keys: dict[str, str]) -> None:
+        super().__init__(("127.0.0.1", 0), Conversation)
+        self.password, self.keys = password, keys
+
+
+class Conversation(socketserver.StreamRequestHandler):
+    server: Database
+    known = False
+
+    def read(self) -> list[str]:
+        words = []
+        for _ in range(int(self.rfile.readline()[1:] or 0)):
+            words.append(self.rfile.read(int(self.rfile.readline()[1:]) + 2)[:-2].decode())
+        return words
+
+    def handle(self) -> None:
+        while words := self.read():
+            self.wfile.write(self.reply(*words).encode())
+
+    def reply(self, command: str, *words: str) -> str:
+        if command == "AUTH":
+            self.known = words[0] == self.server.password
+            return "+OK\r\n" if self.known else "-WRONGPASS invalid\r\n"
+        if not self.known:
+            return "-NOAUTH Authentication required.\r\n"
+        if command == "INFO":
+            return self.bulk(f"# Server\r\nredis_version:{VERSION}\r\nredis_mode:standalone\r\n")
+        return self.scan(int(words[0])) if command == "SCAN" else self.several(self.server.keys[word] for word in words)
+
+    def scan(self, start: int) -> str:
+        page = [key for key in list(self.server.keys)[start : start + 3] if key.endswith(":server")]
+        cursor = str(start + 3 if start + 3 < len(self.server.keys) else 0)
+        return f"*2\r\n{self.bulk(cursor)}{self.several(page)}"
+
+    def several(self, texts: Iterable[str]) -> str:
+        bulks = [self.bulk(text) for text in texts]
+        return f"*{len(bulks)}\r\n{''.join(bulks)}"
+
+    @staticmethod
+    def bulk(text: str) -> str:
+        return f"${len(text)}\r\n{text}\r\n"
+
+
 @contextmanager
 def redis(password: str, keys: dict[str, str]) -> Iterator[int]:
-    """A database that understands AUTH, SCAN (three keys at a time) and MGET; gives its port."""
-
-    class Handler(socketserver.StreamRequestHandler):
-        known = False
-
-        def read(self) -> list[str]:
-            words = []
-            for _ in range(int(self.rfile.readline()[1:] or 0)):
-                words.append(self.rfile.read(int(self.rfile.readline()[1:]) + 2)[:-2].decode())
-            return words
-
-        def handle(self) -> None:
-            while words := self.read():
-                self.wfile.write(self.reply(*words).encode())
-
-        def reply(self, command: str, *words: str) -> str:
-            if command == "AUTH":
-                self.known = words[0] == password
-                return "+OK\r\n" if self.known else "-WRONGPASS invalid\r\n"
-            if not self.known:
-                return "-NOAUTH Authentication required.\r\n"
-            if command == "INFO":
-                return self.bulk(f"# Server\r\nredis_version:{VERSION}\r\nredis_mode:standalone\r\n")
-            return self.scan(int(words[0])) if command == "SCAN" else self.several(keys[word] for word in words)
-
-        def scan(self, start: int) -> str:
-            page = [key for key in list(keys)[start : start + 3] if key.endswith(":server")]
-            cursor = str(start + 3 if start + 3 < len(keys) else 0)
-            return f"*2\r\n{self.bulk(cursor)}{self.several(page)}"
-
-        def several(self, texts: Iterable[str]) -> str:
-            bulks = [self.bulk(text) for text in texts]
-            return f"*{len(bulks)}\r\n{''.join(bulks)}"
-
-        @staticmethod
-        def bulk(text: str) -> str:
-            return f"${len(text)}\r\n{text}\r\n"
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
+    """A database; gives its port."""
+    with Database(password, keys) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server.server_address[1]
         server.shutdown()
