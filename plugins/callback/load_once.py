@@ -8,9 +8,18 @@ from __future__ import annotations
 
 import gc
 
+from ansible._internal._task import UnifiedTaskResult
 from ansible.playbook import Playbook
 from ansible.plugins.callback import CallbackBase
-from ansible.plugins.loader import filter_loader, lookup_loader, test_loader
+from ansible.plugins.loader import (
+    action_loader,
+    become_loader,
+    connection_loader,
+    filter_loader,
+    lookup_loader,
+    shell_loader,
+    test_loader,
+)
 
 DOCUMENTATION = r"""
 name: load_once
@@ -22,6 +31,15 @@ description:
     looking through what they share with the main process copies it.
 """
 
+LOADERS = (
+    filter_loader,
+    test_loader,
+    lookup_loader,
+    action_loader,
+    connection_loader,
+    shell_loader,
+    become_loader,
+)
 #: How many more objects are made than freed between two searches for garbage; Python's default is 700.
 OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
@@ -37,6 +55,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible ships no ty
 
     def v2_playbook_on_start(self, _playbook: Playbook) -> None:
         """Load what tasks need; the loaders keep it."""
-        for loader in (filter_loader, test_loader, lookup_loader):
+        for loader in LOADERS:
             list(loader.all(class_only=True))
+        # Finds out the types of all its fields, and keeps them.
+        UnifiedTaskResult.from_action_result_dict()
         gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)

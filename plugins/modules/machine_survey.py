@@ -56,6 +56,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+ansible_facts:
+  description: What roles ask of a host, as module C(setup) names it, so that hosts are asked once.
+  type: dict
+  returned: always
 survey:
   description: What was found.
   type: dict
@@ -153,6 +157,33 @@ def os_release(text: str) -> dict[str, str]:
     """Return the fields of an os-release file."""
     fields = (line.partition("=") for line in text.splitlines() if "=" in line and not line.startswith("#"))
     return {key: value.strip("\"'") for key, _, value in fields}
+
+
+def cpus() -> int:
+    """Return how many CPUs may be used."""
+    return len(os.sched_getaffinity(0))
+
+
+def ram_mb() -> int | None:
+    """Return the RAM in MiB."""
+    memory = re.search(r"^MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    return int(memory[1]) // 1024 if memory else None
+
+
+def facts(release: t.Mapping[str, str]) -> dict[str, t.Any]:
+    """Return what roles ask of a host, as module setup names it.
+
+    Args:
+        release: The fields of os-release.
+    """
+    return {
+        "architecture": platform.machine(),
+        "distribution": release.get("ID", "").capitalize(),
+        "distribution_major_version": release.get("VERSION_ID", "").partition(".")[0],
+        "distribution_version": release.get("VERSION_ID", ""),
+        "memtotal_mb": ram_mb(),
+        "processor_vcpus": cpus(),
+    }
 
 
 def address_of(text: str) -> str:
@@ -349,7 +380,6 @@ def main() -> None:
     )
     clock_offset = time.time() - module.params["controller_time"]
     release = os_release(Path("/etc/os-release").read_text())
-    memory = re.search(r"^MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
     root = os.statvfs("/")
     routes6 = Path("/proc/net/ipv6_route")  # not there without IPv6
     trie = Path("/proc/net/fib_trie").read_text()
@@ -358,11 +388,12 @@ def main() -> None:
     data_disk_gb, data_device_found = data_disk(directory, device)
     module.exit_json(
         changed=False,
+        ansible_facts=facts(release),
         survey={
             "system": {key: release.get(key, "") for key in ("ID", "VERSION_ID", "PRETTY_NAME")},
             "python": [int(part) for part in platform.python_version_tuple()[:2]],
-            "cpus": len(os.sched_getaffinity(0)),
-            "ram_mb": int(memory[1]) // 1024 if memory else None,
+            "cpus": cpus(),
+            "ram_mb": ram_mb(),
             "os_disk_gb": root.f_blocks * root.f_frsize / GIGABYTE,
             "os_free_gb": root.f_bavail * root.f_frsize / GIGABYTE,
             "data_disk_gb": data_disk_gb,

@@ -365,6 +365,9 @@ def test_this_machine() -> None:
     assert 99 < found["clock_offset"] < 160
     assert found["cpus"] >= 1
     assert found["ram_mb"] > 100
+    facts = answer["ansible_facts"]
+    assert (facts["processor_vcpus"], facts["memtotal_mb"]) == (found["cpus"], found["ram_mb"])
+    assert facts["distribution"].lower() == found["system"]["ID"]
     assert 0 < found["os_free_gb"] < found["os_disk_gb"]
 
 
