@@ -20,7 +20,6 @@ from jinja2 import Undefined, UndefinedError
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from pryv_platform import (
-    audit,
     capacity,
     capacity_inventory,
     capacity_report,
@@ -33,6 +32,7 @@ from pryv_platform import (
     topology,
     topology_svg,
 )
+from pryv_platform.audit.report import audit_report, audit_summary
 from pryv_platform.checks import core, firewall, hardening, mail, nginx
 from pryv_platform.checks import data_disk as data_disk_checks
 from pryv_platform.checks import docker as docker_checks
@@ -221,8 +221,8 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "archive_problems": preflight.archive_problems,
     "as_warnings": preflight.as_warnings,
     "audit_forwarding_problems": preflight.audit_forwarding_problems,
-    "audit_report": audit.audit_report,
-    "audit_summary": audit.audit_summary,
+    "audit_report": audit_report,
+    "audit_summary": audit_summary,
     "capacity_chart": capacity_report.capacity_chart,
     "capacity_diagram": capacity_report.capacity_diagram,
     "capacity_forecast": capacity.capacity_forecast,

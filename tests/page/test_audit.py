@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pryv_platform.audit import audit_report
+from pryv_platform.audit.report import audit_report
 from tests.unit import markup
 from tests.unit import test_audit as samples
 

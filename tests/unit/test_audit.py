@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from pryv_platform import audit
+from pryv_platform.audit.bars import bar_results
+from pryv_platform.audit.check import FAILED, UNKNOWN
+from pryv_platform.audit.docker import docker_checks
+from pryv_platform.audit.host import host_checks
+from pryv_platform.audit.report import audit_report, audit_summary
+from pryv_platform.audit.scanners import openscap_checks, port_checks
 from pryv_platform.problems import InputError
 
 TOPOLOGY: dict[str, Any] = {
@@ -211,7 +216,7 @@ DEVIATIONS = [
 
 def failed(checks: Any) -> dict[str, str]:
     """Return what was found, by rule, of the checks that failed."""
-    return {check.rule: check.found for check in checks if check.status == audit.FAILED}
+    return {check.rule: check.found for check in checks if check.status == FAILED}
 
 
 def report(raw: dict[str, Any] | None = None, **given: Any) -> dict[str, Any]:
@@ -225,7 +230,7 @@ def report(raw: dict[str, Any] | None = None, **given: Any) -> dict[str, Any]:
         "asked": ["co1"],
         **given,
     }
-    return audit.audit_report({"co1": RAW if raw is None else {**RAW, **raw}}, **arguments)
+    return audit_report({"co1": RAW if raw is None else {**RAW, **raw}}, **arguments)
 
 
 def evidence(**changed: Any) -> dict[str, str]:
@@ -244,7 +249,7 @@ def evidence(**changed: Any) -> dict[str, str]:
         **EVIDENCE,
         **{name: {**EVIDENCE[name], **value} if isinstance(value, dict) else value for name, value in changed.items()},
     }
-    return failed(audit.host_checks(found, **{**arguments, **own}))
+    return failed(host_checks(found, **{**arguments, **own}))
 
 
 def test_a_good_host_passes_and_says_what_is_accepted() -> None:
@@ -300,7 +305,7 @@ def test_one_finding_fails_the_audit(raw: dict[str, Any], rule: str) -> None:
     found = [finding for finding in made["findings"] if finding["status"] == "failed"]
     assert [finding["rule"] for finding in found] == [rule]
     assert list(found[0]["found"]) == ["co1"]
-    assert any(rule in line for line in audit.audit_summary(made) if line.startswith("FAILED"))
+    assert any(rule in line for line in audit_summary(made) if line.startswith("FAILED"))
 
 
 def test_a_missed_bar_fails_the_audit() -> None:
@@ -327,7 +332,7 @@ def bars(first: Any, second: Any, score: str = "lynis", left_out: tuple[str, ...
         "tls": {"grade": "A+"},
         "ssh_failures": {"most": 0},
     }
-    return audit.bar_results(hosts, [{"score": score, "label": score, "unit": "", **wanted[score]}])
+    return bar_results(hosts, [{"score": score, "label": score, "unit": "", **wanted[score]}])
 
 
 def test_the_worst_host_decides_a_bar() -> None:
@@ -352,14 +357,14 @@ def test_a_bar_is_not_for_hosts_whose_scan_was_left_out() -> None:
     (bar,) = bars(93, None, left_out=("lynis",))
     assert (bar["worst"], bar["reached"], bar["left_out"]) == ("co1", True, ["co2"])
     scores: dict[str, Any] = {"name": "co1", "scores": {}, "left_out": ["lynis"]}
-    assert audit.bar_results([scores], [{"score": "lynis", "label": "Lynis", "unit": "", "least": 85}]) == []
+    assert bar_results([scores], [{"score": "lynis", "label": "Lynis", "unit": "", "least": 85}]) == []
 
 
 def test_the_summary_names_the_host_that_was_not_measured() -> None:
     """As a bar that is missed."""
     made = report({"tls": []})
     assert not made["passed"]
-    assert "MISSED  TLS: not measured on co1, wanted A+" in audit.audit_summary(made)
+    assert "MISSED  TLS: not measured on co1, wanted A+" in audit_summary(made)
 
 
 def test_a_host_that_was_not_audited_fails_the_audit() -> None:
@@ -382,7 +387,7 @@ def test_a_deviation_that_nobody_reports_is_stale() -> None:
     stale = {"scanner": "lynis", "rule": "SSH-7408", "reason": "It was so once."}
     made = report(deviations=[*DEVIATIONS, stale])
     assert made["stale_deviations"] == [stale]
-    assert "stale   1 accepted deviations that no scanner has reported" in audit.audit_summary(made)
+    assert "stale   1 accepted deviations that no scanner has reported" in audit_summary(made)
 
 
 @pytest.mark.parametrize(
@@ -407,7 +412,7 @@ def test_what_could_not_be_told_fails_until_somebody_answers_for_it() -> None:
     assert unknown == {"ask_a_person", "engine_problem", "reachable"}
     assert not any("IPv6" in finding["title"] for finding in made["findings"])
     assert not made["passed"]
-    assert any(line.startswith("UNKNOWN co1: ports reachable") for line in audit.audit_summary(made))
+    assert any(line.startswith("UNKNOWN co1: ports reachable") for line in audit_summary(made))
     answered = {"scanner": "ports", "rule": "reachable", "reason": "Looked at from elsewhere."}
     accepted = report({"ports": ports}, deviations=[*DEVIATIONS, answered])
     assert accepted["counts"]["unknown"] == 0
@@ -415,8 +420,8 @@ def test_what_could_not_be_told_fails_until_somebody_answers_for_it() -> None:
 
 def test_a_forwarded_port_says_nothing_about_others() -> None:
     """At 127.x, the controller's own services answer."""
-    checks = list(audit.port_checks("co1", {"127.77.0.11": {**PORTS["192.0.2.11"], "tcp": [631]}}, TOPOLOGY["flows"]))
-    assert [check.status for check in checks] == [audit.UNKNOWN]
+    checks = list(port_checks("co1", {"127.77.0.11": {**PORTS["192.0.2.11"], "tcp": [631]}}, TOPOLOGY["flows"]))
+    assert [check.status for check in checks] == [UNKNOWN]
 
 
 def test_a_rule_of_several_profiles_is_one_check_the_worse() -> None:
@@ -426,7 +431,7 @@ def test_a_rule_of_several_profiles_is_one_check_the_worse() -> None:
         name: {"rules": [{**rule, "result": result}]}
         for name, result in (("cis", "pass"), ("anssi", "fail"), ("cis_tailored", "pass"))
     }
-    assert [check.status for check in audit.openscap_checks(scans)] == [audit.FAILED]
+    assert [check.status for check in openscap_checks(scans)] == [FAILED]
 
 
 @pytest.mark.parametrize(
@@ -521,8 +526,8 @@ def test_a_container_is_not_blamed_for_its_machine() -> None:
 )
 def test_docker_bench_looks_at_the_daemon(change: dict[str, Any], rule: str) -> None:
     """Each alone."""
-    assert failed(audit.docker_checks(DOCKER)) == {}
-    assert list(failed(audit.docker_checks({**DOCKER, **change}))) == [rule]
+    assert failed(docker_checks(DOCKER)) == {}
+    assert list(failed(docker_checks({**DOCKER, **change}))) == [rule]
 
 
 @pytest.mark.parametrize(
@@ -548,9 +553,7 @@ def test_docker_bench_looks_at_the_daemon(change: dict[str, Any], rule: str) -> 
 )
 def test_docker_bench_looks_at_containers(change: dict[str, Any], rule: str) -> None:
     """Each alone, naming the container."""
-    found = failed(
-        audit.docker_checks({**DOCKER, "containers": [{**CONTAINER, **change}, {**CONTAINER, "name": "other"}]})
-    )
+    found = failed(docker_checks({**DOCKER, "containers": [{**CONTAINER, **change}, {**CONTAINER, "name": "other"}]}))
     assert list(found) == [rule]
     assert found[rule].startswith("pryv-core-core-1: ")
 
@@ -562,9 +565,9 @@ def test_processes_that_may_gain_privileges_are_found() -> None:
         "containers": [{**CONTAINER, "security": []}],
         "settings": {**DOCKER["settings"], "no-new-privileges": False},
     }
-    assert set(failed(audit.docker_checks(docker))) == {"new_privileges", "daemon_new_privileges"}
+    assert set(failed(docker_checks(docker))) == {"new_privileges", "daemon_new_privileges"}
 
 
 def test_without_docker_nothing_is_claimed() -> None:
     """A daemon that does not answer is no pass."""
-    assert [check.status for check in audit.docker_checks(None)] == [audit.UNKNOWN]
+    assert [check.status for check in docker_checks(None)] == [UNKNOWN]
