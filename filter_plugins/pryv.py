@@ -19,20 +19,15 @@ from jinja2 import Undefined, UndefinedError
 # Wherever Ansible was installed, these filters get the package of their own checkout.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from pryv_platform import (
-    capacity,
-    capacity_inventory,
-    capacity_report,
-    capacity_worksheet,
-    data_disk,
-    docker,
-    images,
-    preflight,
-    registry,
-    topology,
-    topology_svg,
-)
+from pryv_platform import data_disk, docker, images, preflight, registry, topology, topology_svg
 from pryv_platform.audit.report import audit_report, audit_summary
+from pryv_platform.capacity import inventory as capacity_inventory
+from pryv_platform.capacity import report as capacity_report
+from pryv_platform.capacity import worksheet as capacity_worksheet
+from pryv_platform.capacity.check import capacity_problems
+from pryv_platform.capacity.forecast import capacity_forecast, requirement_problems
+from pryv_platform.capacity.plan import capacity_plan
+from pryv_platform.capacity.requirements import core_counts
 from pryv_platform.checks import core, firewall, hardening, mail, nginx
 from pryv_platform.checks import data_disk as data_disk_checks
 from pryv_platform.checks import docker as docker_checks
@@ -225,18 +220,18 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "audit_summary": audit_summary,
     "capacity_chart": capacity_report.capacity_chart,
     "capacity_diagram": capacity_report.capacity_diagram,
-    "capacity_forecast": capacity.capacity_forecast,
+    "capacity_forecast": capacity_forecast,
     "capacity_inventory": capacity_inventory.capacity_inventory,
     "capacity_months": capacity_report.months,
     "capacity_number": capacity_report.number,
     "capacity_percent": capacity_report.percent,
-    "capacity_plan": capacity.capacity_plan,
-    "capacity_problems": capacity.capacity_problems,
+    "capacity_plan": capacity_plan,
+    "capacity_problems": capacity_problems,
     "capacity_table": capacity_report.capacity_table,
     "capacity_worksheet": capacity_worksheet.capacity_worksheet,
     "capacity_worksheet_rows": capacity_worksheet.capacity_worksheet_rows,
     "controller_files": preflight.controller_files,
-    "core_counts": capacity.core_counts,
+    "core_counts": core_counts,
     "core_problems": core.core_problems,
     "data_disk_destroy_wanted": for_this_run(data_disk.destroy_wanted),
     "data_disk_next_key": data_disk.next_recovery_key,
@@ -266,7 +261,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "registry_names": registry.registry_names,
     "registry_net": registry.registry_net,
     "registry_problems": registry_checks.registry_problems,
-    "requirement_problems": capacity.requirement_problems,
+    "requirement_problems": requirement_problems,
     "secret_problems": preflight.secret_problems,
     "survey_problems": preflight.survey_problems,
     "topology": platform_topology,

@@ -12,7 +12,9 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 
-from pryv_platform import capacity
+from pryv_platform.capacity.forecast import capacity_forecast, requirement_problems
+from pryv_platform.capacity.plan import capacity_plan
+from pryv_platform.capacity.requirements import core_counts
 from pryv_platform.problems import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -58,13 +60,13 @@ def zone(**changes: Any) -> dict[str, Any]:
 
 def count(limits: dict[str, Any] | None = None, **changes: Any) -> int:
     """Return the cores of one zone."""
-    return capacity.core_counts({"ch": zone(**changes)}, limits)["ch"]
+    return core_counts({"ch": zone(**changes)}, limits)["ch"]
 
 
 def errors(zones: Any, **arguments: Any) -> list[str]:
     """Return the lines of the error that the requirements cause."""
     with pytest.raises(InputError) as caught:
-        capacity.core_counts(zones, **arguments)
+        core_counts(zones, **arguments)
     return str(caught.value).splitlines()
 
 
@@ -113,7 +115,7 @@ def test_cores_by_hand(changes: dict[str, Any], cores: int) -> None:
 def test_the_example() -> None:
     """The example of docs/capacity.md."""
     # 25'000 x 1.2 = 30'000 users; 3 x 9'999 = 29'997 are too few.
-    assert capacity.core_counts({"ch": EXAMPLE}) == {"ch": 4}
+    assert core_counts({"ch": EXAMPLE}) == {"ch": 4}
 
 
 @pytest.mark.parametrize(
@@ -196,20 +198,20 @@ def test_wrong_values_are_named(path: tuple[str, ...], value: Any, said: str) ->
 def test_more_cores_than_there_are_names_for(changes: dict[str, Any], where: str, said: str) -> None:
     """Refused at once, with the bound, wherever a plan is made or compared; 999 cores are planned."""
     zones = {"ch": zone(safety_margin=1.2, **changes)}
-    (problem,) = capacity.requirement_problems(zones, "2027-01", 36)
+    (problem,) = requirement_problems(zones, "2027-01", 36)
     assert problem["where"] == where
     assert said in problem["problem"]
     assert "right is 999 at most" in problem["remedy"]
     with pytest.raises(InputError, match="right is 999 at most"):
-        capacity.capacity_forecast(zones, "2027-01")
+        capacity_forecast(zones, "2027-01")
     if "users" in changes:
         with pytest.raises(InputError, match="right is 999 at most"):
-            capacity.capacity_plan(zones)
+            capacity_plan(zones)
 
 
 def test_as_many_cores_as_there_are_names_for() -> None:
     """All names differ, and none is longer than four characters."""
-    names = capacity.capacity_plan({"ch": zone(users=999 * 9999)})["zones"]["ch"]["core_names"]
+    names = capacity_plan({"ch": zone(users=999 * 9999)})["zones"]["ch"]["core_names"]
     assert (len(set(names)), max(map(len, names)), names[-1]) == (999, 4, "c999")
 
 
@@ -238,14 +240,14 @@ def test_zones_must_be_named(zones: Any) -> None:
 
 def test_metric_and_its_room() -> None:
     """Demand, limit, load and the users that still fit."""
-    metrics = capacity.capacity_plan({"ch": EXAMPLE})["zones"]["ch"]["metrics"]
+    metrics = capacity_plan({"ch": EXAMPLE})["zones"]["ch"]["metrics"]
     # 25'000 x 0.1 x 1.2 = 3'000 requests/s: two cores by this metric; four do 8'000, for 66'666 users.
     read = metrics["read.requests_per_second"]
     assert (read["demand"], read["limit"], read["cores"], read["load"]) == (3000, 2000, 2, 0.375)
     assert read["headroom_users"] == 66666 - 25000
     # 4 x 9'999 / 1.2 = 33'330 users.
     assert metrics["users"]["headroom_users"] == 33330 - 25000
-    assert capacity.capacity_plan({"ch": zone()})["zones"]["ch"]["metrics"]["read.requests_per_second"] == {
+    assert capacity_plan({"ch": zone()})["zones"]["ch"]["metrics"]["read.requests_per_second"] == {
         **read,
         "per_user": 0,
         "demand": 0,
@@ -269,7 +271,7 @@ def test_metric_and_its_room() -> None:
 )
 def test_binding_metric(changes: dict[str, Any], binding: str) -> None:
     """What decides: the metric that takes most cores, then the highest load."""
-    assert capacity.capacity_plan({"ch": zone(**changes)})["zones"]["ch"]["binding"] == binding
+    assert capacity_plan({"ch": zone(**changes)})["zones"]["ch"]["binding"] == binding
 
 
 @pytest.mark.parametrize(
@@ -296,7 +298,7 @@ def test_binding_metric(changes: dict[str, Any], binding: str) -> None:
 )
 def test_core_machine(changes: dict[str, Any], machine: tuple[int, ...]) -> None:
     """CPUs, RAM, OS disk and data disk of the fullest core."""
-    figures = capacity.capacity_plan({"ch": zone(**changes)})["zones"]["ch"]["machine"]
+    figures = capacity_plan({"ch": zone(**changes)})["zones"]["ch"]["machine"]
     assert tuple(figure["value"] for figure in figures.values()) == machine
     assert all(figure["rule"] and figure["source"] for figure in figures.values())
 
@@ -306,7 +308,7 @@ def test_core_machine(changes: dict[str, Any], machine: tuple[int, ...]) -> None
 )
 def test_registry_grows_with_users(users: int, ram: int, disk: int) -> None:
     """RAM and disk grow above 100'000 users, and Pryv is to be asked."""
-    plan = capacity.capacity_plan({"ch": zone(users=users)})
+    plan = capacity_plan({"ch": zone(users=users)})
     machine = plan["registry"]["machine"]
     assert (machine["ram_gb"]["value"], machine["data_disk_gb"]["value"]) == (ram, disk)
     assert any("ask Pryv" in warning["text"] for warning in plan["warnings"]) == (users > 100_000)
@@ -325,7 +327,7 @@ def test_registry_grows_with_users(users: int, ram: int, disk: int) -> None:
 )
 def test_scenario(zones: dict[str, Any], environment: str, name: str, machines: int) -> None:
     """The guide's scenario and its number of machines."""
-    plan = capacity.capacity_plan(zones, environment=environment)
+    plan = capacity_plan(zones, environment=environment)
     assert plan["scenario"]["name"] == name
     assert plan["scenario"]["because"]
     assert plan["totals"]["machines"] == machines == sum(line["count"] for line in plan["machines"])
@@ -333,21 +335,21 @@ def test_scenario(zones: dict[str, Any], environment: str, name: str, machines: 
 
 def test_web_can_be_delegated() -> None:
     """No machine for pages that others serve."""
-    plan = capacity.capacity_plan({"ch": zone()}, environment="integration", web_delegated=True)
+    plan = capacity_plan({"ch": zone()}, environment="integration", web_delegated=True)
     assert [line["role"] for line in plan["machines"]] == ["registry", "core"]
 
 
 def test_unknown_environment() -> None:
     """An environment is one of three."""
     with pytest.raises(InputError, match=r"pryv_environment: 'staging' is unknown; right is one of development"):
-        capacity.capacity_plan({"ch": zone()}, environment="staging")
+        capacity_plan({"ch": zone()}, environment="staging")
 
 
 def test_warnings() -> None:
     """What is allowed but unwise."""
 
     def warned(**changes: Any) -> list[str]:
-        return [warning["text"] for warning in capacity.capacity_plan({"ch": zone(**changes)})["warnings"]]
+        return [warning["text"] for warning in capacity_plan({"ch": zone(**changes)})["warnings"]]
 
     assert warned(read__points_per_request=1000) == []
     (cursor,) = warned(read__points_per_request=1001)
@@ -356,14 +358,14 @@ def test_warnings() -> None:
     (uneven,) = warned(users=3, write__requests_per_second=1200)
     assert "2400 requests/s" in uneven
     two = {"ch": zone(users=10000)}
-    assert "no follower" in capacity.capacity_plan(two, followers=0)["warnings"][0]["text"]
-    assert capacity.capacity_plan(two, followers=1)["warnings"] == []
+    assert "no follower" in capacity_plan(two, followers=0)["warnings"][0]["text"]
+    assert capacity_plan(two, followers=1)["warnings"] == []
 
 
 def test_more_cores_than_needed_are_sized_for_their_share() -> None:
     """Twice the cores, half the data on each."""
     requirements = {"ch": zone(users=100, write__mb_per_day=1, write__retention_years=1)}
-    plan = capacity.capacity_plan(requirements, cores={"ch": 2})
+    plan = capacity_plan(requirements, cores={"ch": 2})
     assert plan["zones"]["ch"]["cores"] == 1
     assert plan["zones"]["ch"]["machine"]["data_disk_gb"]["value"] == 28
 
@@ -372,7 +374,7 @@ def test_ten_thousand_zones() -> None:
     """Speed."""
     zones = {f"zone{number}": {**EXAMPLE, "users": 25000 + number} for number in range(10_000)}
     started = time.process_time()
-    counts = capacity.core_counts(zones)
+    counts = core_counts(zones)
     elapsed = time.process_time() - started
     assert len(counts) == 10_000
     assert elapsed < 2, "aim: one second; twice that is left for a slow machine"
@@ -388,7 +390,7 @@ def test_scenario_inventories_have_exactly_the_cores_they_need(scenario: str) ->
     present = {
         group["vars"]["privacy_zone"]: len(group["hosts"]) for name, group in hosts.items() if name[:5] == "zone_"
     }
-    plan = capacity.capacity_plan(variables["privacy_zones"], environment=platform["pryv_environment"])
+    plan = capacity_plan(variables["privacy_zones"], environment=platform["pryv_environment"])
     assert {name: planned["cores"] for name, planned in plan["zones"].items()} == present
     # For development, a single node would carry what the poc separates.
     assert plan["scenario"]["name"] == ("development" if scenario == "poc" else scenario)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pryv_platform import capacity
+from pryv_platform.capacity.forecast import assign, capacity_forecast, leave
 from pryv_platform.problems import InputError
 from tests.unit.test_capacity import zone
 
@@ -27,13 +27,13 @@ def one_by_one(users: list[int], newcomers: int) -> list[int]:
 @given(CORES, st.integers(0, 400))
 def test_assigning_at_once_equals_one_by_one(users: list[int], newcomers: int) -> None:
     """The shortcut is exact."""
-    assert capacity.assign(users, newcomers) == one_by_one(users, newcomers)
+    assert assign(users, newcomers) == one_by_one(users, newcomers)
 
 
 @given(CORES, st.integers(0, 400))
 def test_leaving_is_proportional(users: list[int], leavers: int) -> None:
     """Everyone who leaves leaves somewhere, and each core loses its share to within one."""
-    left = capacity.leave(users, leavers)
+    left = leave(users, leavers)
     gone = [before - after for before, after in zip(users, left, strict=True)]
     assert sum(gone) == min(leavers, sum(users))
     assert all(count >= 0 for count in left)
@@ -55,12 +55,12 @@ def test_leaving_is_proportional(users: list[int], leavers: int) -> None:
 )
 def test_assignment_by_hand(users: list[int], newcomers: int, result: list[int]) -> None:
     """The registry's rule in small numbers."""
-    assert capacity.assign(users, newcomers) == result
+    assert assign(users, newcomers) == result
 
 
 def forecast(months: int = 12, start: str = "2026-11", **changes: Any) -> dict[str, Any]:
     """Return the forecast of one zone."""
-    zones: dict[str, Any] = capacity.capacity_forecast({"ch": zone(**changes)}, start, months)["zones"]
+    zones: dict[str, Any] = capacity_forecast({"ch": zone(**changes)}, start, months)["zones"]
     result: dict[str, Any] = zones["ch"]
     return result
 
@@ -150,7 +150,7 @@ def test_no_core_is_ever_overfull(
 def test_wrong_arguments(arguments: dict[str, Any], variable: str) -> None:
     """An error names the variable."""
     with pytest.raises(InputError, match=f"^{variable}: "):
-        capacity.capacity_forecast({"ch": zone()}, **{"start": "2026-11", **arguments})
+        capacity_forecast({"ch": zone()}, **{"start": "2026-11", **arguments})
 
 
 def test_a_million_users_in_seconds() -> None:

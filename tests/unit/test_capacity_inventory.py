@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from pryv_platform import capacity, capacity_inventory, topology
+from pryv_platform import topology
+from pryv_platform.capacity import inventory as capacity_inventory
+from pryv_platform.capacity.check import capacity_problems
+from pryv_platform.capacity.plan import capacity_plan
+from pryv_platform.capacity.requirements import core_counts
 from tests.unit.test_capacity import zone
 
 PLATFORM = {"pryv_domain": "plan.pryv.test", "pryv_admin_networks": ["192.0.2.0/24"]}
@@ -40,7 +44,7 @@ def load(text: str) -> tuple[dict[str, list[str]], dict[str, dict[str, Any]]]:
 )
 def test_it_has_what_the_plan_asks_for(zones: dict[str, Any], environment: str) -> None:
     """Filled in, topology and plan find nothing to say."""
-    plan = capacity.capacity_plan(zones, environment=environment)
+    plan = capacity_plan(zones, environment=environment)
     files = capacity_inventory.capacity_inventory(plan, {"privacy_zones": zones})
     assert yaml.safe_load(files["group_vars/all/capacity.yml"]) == {"privacy_zones": zones}
 
@@ -56,20 +60,20 @@ def test_it_has_what_the_plan_asks_for(zones: dict[str, Any], environment: str) 
     for variables in hostvars.values():
         variables["pryv_environment"] = environment
     shape = topology.derive(groups, hostvars)
-    assert {name: len(cores) for name, cores in shape["zones"].items()} == capacity.core_counts(zones)
+    assert {name: len(cores) for name, cores in shape["zones"].items()} == core_counts(zones)
     assert len(shape["hosts"]) == plan["totals"]["machines"]
-    assert capacity.capacity_problems(zones, shape, environment=environment) == []
+    assert capacity_problems(zones, shape, environment=environment) == []
 
 
 def test_web_pages_elsewhere() -> None:
     """No host is made for them."""
-    plan = capacity.capacity_plan({"ch": zone(users=25000)}, web_delegated=True)
+    plan = capacity_plan({"ch": zone(users=25000)}, web_delegated=True)
     assert "web:\n  hosts: {}\n" in capacity_inventory.capacity_inventory(plan, {})["hosts.yml"]
 
 
 def test_many_cores_have_short_names() -> None:
     """A core's name has at most four characters, as longer ones could be a user's."""
-    plan = capacity.capacity_plan({"ch": zone(users=1_200_000)})
+    plan = capacity_plan({"ch": zone(users=1_200_000)})
     names = plan["zones"]["ch"]["core_names"]
     assert len(names) == len(set(names)) == plan["totals"]["cores"] == 121
     assert max(map(len, names)) == 4

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pryv_platform import capacity
+from pryv_platform.capacity.check import capacity_problems
 from tests.unit.test_capacity import zone
 
 SMALL = {"cpus": 2, "ram_mb": 3900, "os_disk_gb": 15, "data_disk_gb": 15}
@@ -29,7 +29,7 @@ def topology(cores: dict[str, list[str]], draining: tuple[str, ...] = (), follow
 def problems(zones: Any, cores: dict[str, list[str]], **arguments: Any) -> list[tuple[str, str, str, str]]:
     """Return the problems as tuples."""
     shape = arguments.pop("topology", None) or topology(cores)
-    found = capacity.capacity_problems(zones, shape, **arguments)
+    found = capacity_problems(zones, shape, **arguments)
     return [(entry["severity"], entry["where"], entry["problem"], entry["remedy"]) for entry in found]
 
 

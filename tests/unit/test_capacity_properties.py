@@ -9,7 +9,8 @@ from typing import Any
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pryv_platform import capacity
+from pryv_platform.capacity.plan import capacity_plan
+from pryv_platform.capacity.requirements import MOST_CORES, core_counts
 from tests.unit.test_capacity import zone
 
 LIMITS = {
@@ -41,7 +42,7 @@ def requirements(draw: st.DrawFn) -> dict[str, Any]:
 
 def count(changes: dict[str, Any]) -> int:
     """Return the cores of one zone."""
-    return capacity.core_counts({"ch": zone(**changes)})["ch"]
+    return core_counts({"ch": zone(**changes)})["ch"]
 
 
 def fits(changes: dict[str, Any], cores: int) -> bool:
@@ -77,7 +78,7 @@ def test_more_demand_never_needs_fewer_cores(changes: dict[str, Any], metric: st
 def test_zones_do_not_influence_each_other(changes: list[dict[str, Any]], random: Any) -> None:
     """Each zone counts as if it were alone, in whatever order zones and lines are written."""
     zones = {f"z{number}": zone(**change) for number, change in enumerate(changes)}
-    counts = capacity.core_counts(zones)
+    counts = core_counts(zones)
     assert counts == {f"z{number}": count(change) for number, change in enumerate(changes)}
 
     def shuffled(mapping: dict[str, Any]) -> dict[str, Any]:
@@ -85,17 +86,17 @@ def test_zones_do_not_influence_each_other(changes: list[dict[str, Any]], random
         random.shuffle(keys)
         return {key: shuffled(mapping[key]) if isinstance(mapping[key], dict) else mapping[key] for key in keys}
 
-    assert capacity.core_counts(shuffled(zones)) == counts
+    assert core_counts(shuffled(zones)) == counts
 
 
 @given(requirements())
 def test_the_plan_agrees_and_changes_nothing(changes: dict[str, Any]) -> None:
     """Plan and count are one, the metric that decides asks for all cores, the input stays as it was."""
     # A platform has names for so many cores.
-    changes["users"] = changes["users"] * capacity.MOST_CORES // max(count(changes), capacity.MOST_CORES)
+    changes["users"] = changes["users"] * MOST_CORES // max(count(changes), MOST_CORES)
     zones = {"ch": zone(**changes)}
     before = copy.deepcopy(zones)
-    plan = capacity.capacity_plan(zones)["zones"]["ch"]
+    plan = capacity_plan(zones)["zones"]["ch"]
     assert zones == before
     assert plan["cores"] == count(changes)
     assert plan["metrics"][plan["binding"]]["cores"] in (plan["cores"], 0)

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from pryv_platform import capacity, capacity_report
+from pryv_platform.capacity import report as capacity_report
+from pryv_platform.capacity.forecast import capacity_forecast
+from pryv_platform.capacity.plan import capacity_plan
 from tests.unit import markup
 from tests.unit.test_capacity import EXAMPLE, zone
 
@@ -33,8 +35,8 @@ def test_percent() -> None:
 def test_table_fits_a_terminal() -> None:
     """Zones, metric, machines and warnings, in 100 columns, with nothing after the last word of a line."""
     zones = {"ch": EXAMPLE, "liechtenstein": zone(users=3)}
-    plan = capacity.capacity_plan(zones)
-    text = capacity_report.capacity_table(plan, capacity.capacity_forecast(zones, "2026-11"))
+    plan = capacity_plan(zones)
+    text = capacity_report.capacity_table(plan, capacity_forecast(zones, "2026-11"))
     lines = text.splitlines()
     assert max(map(len, lines)) <= 100
     assert lines == [line.rstrip() for line in lines]
@@ -58,7 +60,7 @@ def test_table_fits_a_terminal() -> None:
 @pytest.mark.parametrize("environment", ["development", "production"])
 def test_diagram(zones: dict[str, Any], environment: str) -> None:
     """A drawing of any platform is well-formed, has a text alternative, and nothing lies outside of it."""
-    plan = capacity.capacity_plan(zones, environment=environment)
+    plan = capacity_plan(zones, environment=environment)
     drawing = markup.read(capacity_report.capacity_diagram(plan))
     assert_inside(drawing)
     words = [text.text for text in drawing.all("text")]
@@ -70,7 +72,7 @@ def test_diagram(zones: dict[str, Any], environment: str) -> None:
 
 def test_chart() -> None:
     """One line for cores that came together, beginning where they come."""
-    forecast = capacity.capacity_forecast({"ch": zone(users=15000, users_growth_per_month=300)}, "2026-11", 36)
+    forecast = capacity_forecast({"ch": zone(users=15000, users_growth_per_month=300)}, "2026-11", 36)
     drawing = markup.read(capacity_report.capacity_chart(forecast, "ch"))
     assert_inside(drawing)
     words = [text.text for text in drawing.all("text")]

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pryv_platform import capacity, capacity_worksheet
+from pryv_platform.capacity import worksheet as capacity_worksheet
+from pryv_platform.capacity.guide import FIELDS
+from pryv_platform.capacity.requirements import core_counts
 from pryv_platform.problems import InputError
 from tests.unit.test_capacity import EXAMPLE
 
@@ -19,12 +21,12 @@ def test_the_templates_say_what_the_example_says(name: str) -> None:
     """A template that is filled in nowhere gives the example of docs/capacity.md."""
     zones = capacity_worksheet.capacity_worksheet((DOCS / name).read_text(), name)
     assert zones == {"ch": {**EXAMPLE, "users_leaving_per_month": 0}}
-    assert capacity.core_counts(zones) == {"ch": 4}
+    assert core_counts(zones) == {"ch": 4}
 
 
 def test_every_requirement_has_its_line() -> None:
     """What the plan asks for, the worksheet has."""
-    assert sorted(capacity_worksheet.ROWS.values()) == sorted(field.path for field in capacity.FIELDS)
+    assert sorted(capacity_worksheet.ROWS.values()) == sorted(field.path for field in FIELDS)
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
@@ -173,4 +175,4 @@ def test_empty_cells_are_missing_requirements() -> None:
     """Left out is not zero."""
     zones = capacity_worksheet.capacity_worksheet(HEADER + "ZONE,Users (planned population),1,\n", "a.csv")
     with pytest.raises(InputError, match=r"privacy_zones\.de\.users: missing"):
-        capacity.core_counts(zones)
+        core_counts(zones)
