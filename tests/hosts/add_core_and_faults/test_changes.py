@@ -90,8 +90,8 @@ class Platform:
         assert text.count(old) == 1, old
         hosts.write_text(text.replace(old, new))
 
-    def command(self, arguments: Sequence[str], variables: Mapping[str, object]) -> list[str]:
-        """The command that provisions, and says all it can."""
+    def command(self, playbook: str, arguments: Sequence[str], variables: Mapping[str, object]) -> list[str]:
+        """The command that runs a playbook, and says all it can."""
         given = {
             "pryv_image_archive": [str(fleet.CACHE / "standins/images.tar.gz")],
             "pryv_event_types_file": str(fleet.CHECKOUT / "tests/standins/event-types.json"),
@@ -99,19 +99,21 @@ class Platform:
         }
         program = str(Path(sys.executable).with_name("ansible-playbook"))
         options = ["-vvv", "--diff", "--inventory", str(self.inventory), "--extra-vars", json.dumps(given)]
-        return [program, *options, "site.yml", *arguments]
+        return [program, *options, playbook, *arguments]
 
     def provision(
         self,
         *arguments: str,
+        playbook: str = "site.yml",
         kill: str | None = None,
         after: float = 0,
         variables: Mapping[str, object] = MappingProxyType({}),
     ) -> Run:
-        """Runs site.yml.
+        """Runs a playbook.
 
         Args:
             arguments: Further ones of ansible-playbook.
+            playbook: Which.
             kill: The task in which the run and its workers are killed.
             after: Seconds from that task's beginning.
             variables: Extra variables.
@@ -122,7 +124,7 @@ class Platform:
         environment |= {"ANSIBLE_BECOME_PASSWORD_FILE": str(SUDO_FILE), "ANSIBLE_FORCE_COLOR": "false"}
         with log.open("wb") as output:
             process = subprocess.Popen(
-                self.command(arguments, variables),
+                self.command(playbook, arguments, variables),
                 cwd=fleet.CHECKOUT,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -141,10 +143,7 @@ class Platform:
 
     def make_keys(self) -> None:
         """Has the vault completed, as an operator does for a new core."""
-        os.environ.update(fleet.environment())
-        program = str(Path(sys.executable).with_name("ansible-playbook"))
-        playbook = fleet.CHECKOUT / "playbooks/secrets.yml"
-        fleet.run([program, str(playbook), "--inventory", str(self.inventory)])
+        assert self.provision(playbook="playbooks/secrets.yml").status == 0
 
     def shell(self, host: str, command: str) -> str:
         """What a command says on a host, whatever Ansible can reach."""
@@ -484,6 +483,15 @@ def test_mail_service_goes_when_mail_is_sent_by_others(platform: Platform) -> No
     assert "pryv-mail" not in platform.shell("reg1", "docker ps --all --format '{{.Names}}'")
     assert platform.provision(*arguments).status == 0
     assert "pryv-mail" in platform.shell("reg1", "docker ps --format '{{.Names}}'")
+
+
+def test_operations_without_changes(platform: Platform) -> None:
+    """Runs them for what they say, which the last test looks through."""
+    assert platform.provision(playbook="playbooks/verify.yml").status == 0
+    assert platform.provision(playbook="playbooks/secrets.yml").recap["localhost"]["changed"] == 0
+    run = platform.provision("--extra-vars", "user=nobody-here", playbook="playbooks/remove_user.yml")
+    assert run.status == 2
+    assert "nobody-here is no user of the registry" in " ".join(run.output.split())
 
 
 def found_in(text: str, values: Mapping[str, str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import time
@@ -17,17 +18,19 @@ from tests.fleet import fleet
 from tests.hosts.conftest import Platform
 
 RATE, SECONDS, QUERIES = 10_000, 6, 100
-#: Sends datagrams to an address at a rate, from many ports: one byte each, or questions for names that nobody has.
+#: Sends datagrams to an address at a rate, each from another port: one byte, or a question for a name that nobody has.
+#: They are written as they are, since a socket of its own for each takes longer than the rate has time for.
 FLOOD = """
-import os, socket, sys, time
+import os, socket, struct, sys, time
 address, kind, rate, seconds, domain = sys.argv[1:]
+raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)
 start, sent = time.monotonic(), 0
 while (passed := time.monotonic() - start) < int(seconds):
     while sent < passed * int(rate):
         name = b"\\x10" + os.urandom(8).hex().encode() + bytes.fromhex(domain)
         question = os.urandom(2) + bytes.fromhex("01000001000000000000") + name + bytes.fromhex("0000010001")
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port:
-            port.sendto(question if kind == "questions" else b"x", (address, 53))
+        payload = question if kind == "questions" else b"x"
+        raw.sendto(struct.pack("!HHHH", 1024 + sent % 64000, 53, 8 + len(payload), 0) + payload, (address, 0))
         sent += 1
     time.sleep(0.001)
 print(sent)
@@ -46,8 +49,9 @@ def flood(source: str | None, kind: str, platform: Platform) -> Iterator[None]:
     arguments = [address, kind, str(RATE), str(SECONDS), labels(platform.domain)]
     name = f"{source}.{fleet.Fleet(platform.inventory).name}"
     remote = ["ssh", "-F", str(fleet.SSH_CONFIG), name] if source else []
+    root = ["sudo"] if source or os.geteuid() else []
     with subprocess.Popen(
-        [*remote, "python3", "-", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*remote, *root, "python3", "-", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdin
         process.stdin.write(FLOOD)
@@ -56,8 +60,7 @@ def flood(source: str | None, kind: str, platform: Platform) -> Iterator[None]:
         yield
         assert process.stdout
         sent = int(process.stdout.read())
-    # A machine that is busy with many things may not keep up.
-    assert sent > RATE * SECONDS // 4
+    assert sent >= 0.9 * RATE * SECONDS
 
 
 def answered(platform: Platform) -> int:
