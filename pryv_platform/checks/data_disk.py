@@ -51,22 +51,26 @@ def _disk_problems(
             remedy = "name the empty disk that its data goes to, by its path in /dev/disk/by-id"
             yield "error", where, "is not set, and this is production", remedy
         return
+    yield from _name_problems(where, device)
+    if not variables.get("pryv_locked_vaults"):  # reported with the secrets
+        yield from _key_problems(host, variables.get("data_disk_recovery_keys"))
+    yield from _unlock_problems(host, variables)
+
+
+def _name_problems(where: str, device: str) -> Iterator[tuple[Severity, str, str, str]]:
+    """Yield what is wrong with how a disk is named."""
     if not re.fullmatch(r"/dev/[\w./:+@=-]+", device) or ".." in device:
         yield "error", where, f"is {device!r}", "give a path such as /dev/disk/by-id/…"
     elif unstable_name(device):
         remedy = "use its path in /dev/disk/by-id; the volume itself is found by its UUID"
         yield "warning", where, f"is {device}, which may be another disk after the next boot", remedy
-    if not variables.get("pryv_locked_vaults"):  # reported with the secrets
-        yield from _key_problems(host, variables.get("data_disk_recovery_keys"))
+
+
+def _unlock_problems(host: str, variables: Mapping[str, Any]) -> Iterator[tuple[Severity, str, str, str]]:
+    """Yield what is wrong with how a disk is unlocked at boot."""
     unlock = variables.get("data_disk_unlock", "tpm2")
     if unlock == "tang":
-        servers, threshold = variables.get("data_disk_tang_servers"), variables.get("data_disk_tang_threshold")
-        if not servers:
-            where = f"{host}: data_disk_tang_servers"
-            yield "error", where, "is empty, and data_disk_unlock is tang", "name at least one server"
-        elif isinstance(threshold, int) and not 1 <= threshold <= len(servers):
-            where = f"{host}: data_disk_tang_threshold"
-            yield "error", where, f"is {threshold}", f"give 1 to the number of servers, {len(servers)}"
+        yield from _tang_problems(host, variables)
     if unlock == "keyfile" and "data_disk_keyfile" in variables:
         yield from _keyfile_problems(host, str(variables["data_disk_keyfile"]), str(variables["pryv_data_directory"]))
     if unlock == "tpm2" and "data_disk_tpm2_pcrs" in variables:
@@ -74,6 +78,17 @@ def _disk_problems(
         if not (isinstance(pcrs, list) and pcrs and all(pcr in range(24) for pcr in pcrs)):
             where = f"{host}: data_disk_tpm2_pcrs"
             yield "error", where, f"is {pcrs!r}", "give a list of registers from 0 to 23, such as [7]"
+
+
+def _tang_problems(host: str, variables: Mapping[str, Any]) -> Iterator[tuple[Severity, str, str, str]]:
+    """Yield what is wrong with the servers that unlock a disk."""
+    servers, threshold = variables.get("data_disk_tang_servers"), variables.get("data_disk_tang_threshold")
+    if not servers:
+        where = f"{host}: data_disk_tang_servers"
+        yield "error", where, "is empty, and data_disk_unlock is tang", "name at least one server"
+    elif isinstance(threshold, int) and not 1 <= threshold <= len(servers):
+        where = f"{host}: data_disk_tang_threshold"
+        yield "error", where, f"is {threshold}", f"give 1 to the number of servers, {len(servers)}"
 
 
 def _keyfile_problems(host: str, keyfile: str, data_directory: str) -> Iterator[tuple[Severity, str, str, str]]:

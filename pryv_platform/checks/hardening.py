@@ -134,7 +134,18 @@ def _entry_problems(where: str, entry: object, names: set[str], owners: dict[str
         yield make_error(where, f"has {', '.join(unknown)}", f"its fields are {', '.join(sorted(FIELDS))}")
     if not isinstance(entry.get("sudo", True), bool):
         yield make_error(f"{where}.sudo", f"is {entry['sudo']!r}", "true or false")
-    keys = entry.get("keys")
+    yield from _keys_problems(where, entry.get("keys"), name, owners)
+
+
+def _keys_problems(where: str, keys: object, name: str, owners: dict[str, str]) -> Iterable[Problem]:
+    """Check an administrator's keys.
+
+    Args:
+        where: What to call the administrator.
+        keys: The keys.
+        name: Whose they are.
+        owners: Owners of keys; these are added.
+    """
     if not isinstance(keys, Sequence) or isinstance(keys, str) or not keys:
         yield make_error(f"{where}.keys", "is not a list with at least one key", f"list public SSH keys, {EXAMPLE}")
         return
