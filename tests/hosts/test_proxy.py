@@ -9,6 +9,7 @@ import shlex
 import ssl
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
@@ -340,18 +341,23 @@ def test_no_log_holds_an_e_mail_address(platform: Platform) -> None:
 
 
 def test_port_80_leads_to_https_or_is_closed(platform: Platform) -> None:
-    for host, label in serving(platform):
+    def look(host: str, label: str, unknown: str) -> None:
         name, redirects = f"{label}.{platform.domain}", platform.setting("pryv", "pryv_http_redirect", host)
-        for requested in (name, "unknown.invalid"):
-            connection = http.client.HTTPConnection(platform.address(host), 80, timeout=5)
-            try:
-                connection.request("GET", "/a?b=c", headers={"Host": requested})
-                answer = connection.getresponse()
-            except (OSError, http.client.HTTPException):
-                assert not redirects or requested != name, f"{host} does not answer on port 80"
-            else:
-                assert redirects, f"{host} answers on port 80"
-                assert requested == name
-                assert (answer.status, answer.getheader("Location")) == (301, f"https://{name}/a?b=c")
-            finally:
-                connection.close()
+        requested = unknown or name
+        connection = http.client.HTTPConnection(platform.address(host), 80, timeout=5)
+        try:
+            connection.request("GET", "/a?b=c", headers={"Host": requested})
+            answer = connection.getresponse()
+        except (OSError, http.client.HTTPException):
+            assert not redirects or requested != name, f"{host} does not answer on port 80"
+        else:
+            assert redirects, f"{host} answers on port 80"
+            assert requested == name
+            assert (answer.status, answer.getheader("Location")) == (301, f"https://{name}/a?b=c")
+        finally:
+            connection.close()
+
+    asked = [(*where, unknown) for where in serving(platform) for unknown in ("", "unknown.invalid")]
+    # Where it is closed, nobody says so: all are waited for at once.
+    with ThreadPoolExecutor(len(asked)) as pool:
+        list(pool.map(look, *zip(*asked, strict=True)))
