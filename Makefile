@@ -4,7 +4,7 @@ IMAGES ?= standins
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo destroy test test-fast lint bench lock setup
+.PHONY: help demo destroy test test-fast soak lint bench lock setup
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -18,6 +18,9 @@ destroy: ## Remove all test hosts of this checkout
 
 test: setup ## Every check and test
 	@python tests/run.py
+
+soak: setup ## What luck has a part in, ten times: runs and programs that are killed
+	@SOAK_REPEATS=10 python tests/run.py add_core_and_faults poc
 
 test-fast: setup ## Linters and unit tests
 	@python tests/run.py --fast

@@ -27,6 +27,8 @@ from pryv_platform import topology
 from tests.fleet import fleet
 from tests.vm.vm import MACHINES, Machines
 
+#: How often is done what luck has a part in: once, or as often as `make soak` says.
+REPEATS = int(os.environ.get("SOAK_REPEATS", "1"))
 HTTPS = 443
 #: Tells a request of ours in what a stand-in received.
 MARK = "x-test-mark"

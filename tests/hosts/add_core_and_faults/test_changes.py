@@ -26,6 +26,7 @@ import pytest
 
 from plugins.module_utils.platform_client import CheckError, Client
 from tests.fleet import fleet
+from tests.hosts.conftest import REPEATS
 
 DOMAIN = "changes.pryv.test"
 #: What the runs said, also for a look after a failure.
@@ -223,6 +224,11 @@ def becomes_root_without_password(platform: Platform, host: str) -> bool:
     return platform.shell(host, "runuser -u ops -- sudo -k -n id --user 2>/dev/null || true") == "0\n"
 
 
+def moments(task: str) -> list[tuple[str, float]]:
+    """Moments of a task to kill a run in, the last of them a second from its beginning."""
+    return [(task, (number + 1) / REPEATS) for number in range(REPEATS)]
+
+
 def test_first_user_becomes_root_by_a_password(platform: Platform) -> None:
     for host in ("co1", "reg1"):
         platform.shell(host, f"echo ops:{SUDO_ANSWER} | chpasswd && usermod --append --groups sudo ops")
@@ -233,10 +239,10 @@ def test_first_user_becomes_root_by_a_password(platform: Platform) -> None:
 @pytest.mark.parametrize(
     ("task", "after"),
     [
-        ("firewall : Place the rules", 1),  # new rules that nobody confirms any more
+        *moments("firewall : Place the rules"),  # new rules that nobody confirms any more
         ("packages : Install the packages", 8),  # in the middle of a transaction
-        ("hardening : Say who may log in", 1),  # between one way to become root and the other
-        ("compose : Bring up the containers", 1),
+        *moments("hardening : Say who may log in"),  # between one way to become root and the other
+        *moments("compose : Bring up the containers"),
     ],
 )
 def test_first_run_is_killed(platform: Platform, task: str, after: float) -> None:

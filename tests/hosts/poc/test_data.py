@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import testinfra
 
-from tests.hosts.conftest import Answer, Platform
+from tests.hosts.conftest import REPEATS, Answer, Platform
 
 PASSWORD, APP = "correct horse", "test-data"
 READ = (
@@ -132,7 +132,8 @@ def test_data_lies_where_backups_look_for_it(user: User, items: dict[str, Any]) 
     assert "WiredTigerLog." in logs
 
 
-def test_nothing_is_lost_when_all_programs_are_killed(user: User, items: dict[str, Any]) -> None:
+@pytest.mark.parametrize("_time", range(1, REPEATS + 1))
+def test_nothing_is_lost_when_all_programs_are_killed(user: User, items: dict[str, Any], _time: int) -> None:
     machine = user.platform.machine(user.core)
     machine.check_output("docker compose --file /etc/pryv/core/compose.yml kill --signal KILL")
     machine.check_output("docker compose --file /etc/pryv/core/compose.yml up --detach --wait --wait-timeout 60")
