@@ -20,6 +20,10 @@ from plugins.module_utils.config_tree_undo import UNDO_SERVICE
 CHECKOUT = Path(__file__).resolve().parents[2]
 UNITS = CHECKOUT / "docs" / "units.md"
 
+#: What a boot or a kernel of its own could change: looked at on virtual machines, too. All else there is the same files
+#: and the same programs, and every look at an emulated machine takes seconds.
+on_machines = pytest.mark.on_machines
+
 #: Capabilities and their bits in the kernel's masks.
 CAPABILITIES = {"CHOWN": 0, "DAC_OVERRIDE": 1, "FOWNER": 3, "KILL": 5, "SETGID": 6, "SETUID": 7, "NET_BIND_SERVICE": 10}
 #: What Pryv's images take to give up being root, and what nginx's own take.
@@ -65,12 +69,14 @@ def try_in_each(machine: Host, command: str) -> dict[str, str]:
     return dict(zip(map(service, containers(machine)), machine.check_output(each, command).splitlines(), strict=True))
 
 
+@on_machines
 def test_system_is_up_whole(machine: Host) -> None:
     assert machine.run("systemctl is-system-running").stdout.strip() == "running", machine.run(
         "systemctl --failed"
     ).stdout
 
 
+@on_machines
 def test_only_ssh_and_nginx_listen_outside(machine: Host) -> None:
     for line in machine.check_output("ss --tcp --udp --listening --numeric --processes --no-header").splitlines():
         address, process = line.split()[4], line.rpartition('(("')[2].partition('"')[0]
@@ -87,6 +93,7 @@ def test_containers_come_back_after_a_reboot_and_own_nothing_of_the_host(machine
         assert not [mount for mount in container["Mounts"] if "docker.sock" in mount["Source"]], name
 
 
+@on_machines
 def test_containers_run_and_do_not_crash(machine: Host) -> None:
     states = {
         container["Name"]: (container["State"]["Status"], container["RestartCount"])
@@ -104,6 +111,7 @@ def test_containers_publish_on_loopback_alone(machine: Host) -> None:
         assert all(binding["HostIp"].startswith(LOOPBACK) for binding in published), container["Name"]
 
 
+@on_machines
 def test_docker_keeps_its_data_beside_the_platforms(machine: Host) -> None:
     information = json.loads(machine.check_output("docker info --format '{{json .}}'"))
     assert information["DockerRootDir"] == "/srv/pryv/docker"
@@ -130,11 +138,13 @@ def test_secrets_are_for_their_readers_only(machine: Host, secrets: dict[str, st
     assert readable == ""
 
 
+@on_machines
 def test_secrets_are_not_in_the_process_list(machine: Host, secrets: dict[str, str]) -> None:
     processes = machine.check_output("ps -eo args")
     assert [name for name, secret in secrets.items() if secret in processes] == []
 
 
+@on_machines
 def test_containers_can_do_what_they_need_and_no_more(machine: Host) -> None:
     kernels = statuses(machine, [container["State"]["Pid"] for container in containers(machine)])
     for name, kernel in zip(map(service, containers(machine)), kernels, strict=True):
@@ -144,12 +154,14 @@ def test_containers_can_do_what_they_need_and_no_more(machine: Host) -> None:
         assert (kernel["NoNewPrivs"], kernel["Seccomp"]) == ("1", "2"), name
 
 
+@on_machines
 def test_root_in_a_container_cannot_forge_packets(machine: Host) -> None:
     packets = "import socket; socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP); print()"
     for name, printed in try_in_each(machine, f"python3 -c '{packets}'").items():
         assert printed.startswith("PermissionError"), f"{name}: {printed}"
 
 
+@on_machines
 def test_containers_cannot_take_the_hosts_memory_or_processes(machine: Host) -> None:
     memory = int(machine.check_output("grep MemTotal: /proc/meminfo").split()[1]) * 1024
     for container in containers(machine):
@@ -184,6 +196,7 @@ def test_docker_publishes_on_loopback_unless_told_otherwise(machine: Host) -> No
         machine.check_output("docker network rm careless")
 
 
+@on_machines
 def test_nginx_is_confined(machine: Host) -> None:
     process = int(machine.check_output("systemctl show --value --property MainPID nginx.service"))
     kernel = statuses(machine, [process])[0]
@@ -236,6 +249,7 @@ def check_exposure(machine: Host, unit: str, text: str = "") -> None:
     assert figure in rows[0].replace(",", "").split(), verdict
 
 
+@on_machines
 def test_units_are_as_confined_as_the_docs_say(machine: Host) -> None:
     listed = machine.check_output("systemctl list-unit-files --no-legend 'pryv-*.service' nginx.service").splitlines()
     assert len(listed) >= 2
@@ -289,16 +303,19 @@ def test_only_security_updates_install_themselves_and_never_reboot(machine: Host
     assert machine.check_output("perl -e %s", script) == "kept"
 
 
+@on_machines
 def test_nothing_keeps_an_image_of_memory(machine: Host) -> None:
     assert machine.check_output("systemctl show --property DefaultLimitCORE --value") == "0"
     assert machine.check_output("su --login ops --command 'ulimit -H -c'") == "0"
 
 
+@on_machines
 def test_the_journal_outlives_a_reboot_within_limits(machine: Host) -> None:
     assert machine.check_output("find /var/log/journal -name system.journal") != ""
     assert machine.file("/etc/systemd/journald.conf").contains("^SystemMaxUse=[0-9]*M$")
 
 
+@on_machines
 def test_the_kernel_takes_no_redirects_and_forwards_for_containers(machine: Host) -> None:
     expected = {
         "net.ipv4.conf.all.accept_redirects": 0,
@@ -310,6 +327,7 @@ def test_the_kernel_takes_no_redirects_and_forwards_for_containers(machine: Host
     assert {name: machine.sysctl(name) for name in expected} == expected
 
 
+@on_machines
 def test_nothing_is_executed_where_everybody_may_write(machine: Host) -> None:
     places = machine.check_output("findmnt --noheadings --output TARGET /tmp; echo /dev/shm").split()
     # Elsewhere, /tmp may be a folder of the system's disk.

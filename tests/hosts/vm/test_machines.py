@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
 from testinfra.host import Host
+
+pytestmark = pytest.mark.on_machines
 
 
 def started(machine: Host, unit: str) -> int:
