@@ -33,6 +33,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import yaml
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 CACHE = CHECKOUT / ".cache"
 #: The key pair that opens every test host of this checkout, and the hosts' own keys.
@@ -47,6 +49,7 @@ CONTROL = "~/.ansible/cp/fleet-"
 #: What may be shared between checkouts, because its name says what is in it.
 USER_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pryv-fleet"
 IMAGE_TREE = Path(__file__).resolve().parent / "image"
+FIRST_PROCESS = "/usr/local/sbin/fleet-init"
 
 SUITES = {
     "debian-12": "bookworm",
@@ -63,6 +66,25 @@ PACKAGES = (
     *("libpam-systemd", "netbase", "openssh-server", "procps", "python3", "python3-apt", "sudo"),
     *("systemd", "systemd-sysv", "tzdata", "udev"),
 )
+
+#: What the roles start when it is configured, and an image that has it already leaves alone.
+STARTED_BY_ROLES = (
+    *("apt-daily.timer", "apt-daily-upgrade.timer", "auditd.service", "containerd.service", "docker.service"),
+    *("docker.socket", "nginx.service", "usbguard.service", "usbguard-dbus.service"),
+)
+#: Installs packages as role `packages` does: nothing is started by its installation. A container has no audit rules.
+EQUIP = f"""
+export SYSTEMD_OFFLINE=1 DEBIAN_FRONTEND=noninteractive
+printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d; chmod 0755 /usr/sbin/policy-rc.d
+apt-get -qq update
+site=--path-exclude=/etc/nginx/sites-available/default
+apt-get -qq --yes --no-install-recommends -o Dpkg::Options::=$site install "$@"
+rm /usr/sbin/policy-rc.d
+for unit in {" ".join(STARTED_BY_ROLES)} audit-rules.service; do
+    [ ! -e /usr/lib/systemd/system/$unit ] || systemctl --quiet disable $unit
+done
+: >/etc/machine-id; rm -f /etc/ssh/ssh_host_*
+"""
 
 #: Where a host's Docker keeps layers: overlayfs cannot lie on the overlayfs that a container's root is.
 VOLUMES = ("/var/lib/docker", "/var/lib/containerd", "/srv/pryv")
@@ -290,15 +312,33 @@ def apt_options() -> list[str]:
     return [line for line in options if not re.search(r"localhost|127\.0\.0\.1|\[::1\]", line)]
 
 
+def packages_of_roles(suite: str) -> list[str]:
+    """What the roles install on every host, registry and core of a system from its distribution.
+
+    Args:
+        suite: A key of `SUITES`.
+    """
+    found: set[str] = {"nftables"}  # the firewall's, which it installs itself before all others
+    for file in sorted(CHECKOUT.glob("roles/*/meta/packages.yml")):
+        for need in yaml.safe_load(file.read_text()).values():
+            here = need.get(suite, [])
+            # The alternative is what another repository has.
+            if need["hosts"] in {"all", "core", "registry"}:
+                found.update(need.get("all", []), here if here != need.get("alternative") else [])
+    return sorted(found)
+
+
 @dataclass(frozen=True)
 class Image:
     """The system that test hosts begin with: a fresh server's, without anything that the roles should bring.
 
     Attributes:
         suite: A key of `SUITES`.
+        equipped: Whether it has the packages of all roles nevertheless; nothing of them is configured.
     """
 
     suite: str
+    equipped: bool = False
 
     @property
     def distribution(self) -> str:
@@ -364,7 +404,14 @@ class Image:
         for path in sorted(IMAGE_TREE.rglob("*")):
             if path.is_file():
                 digest.update(str(path.relative_to(IMAGE_TREE)).encode() + path.read_bytes())
+        if self.equipped:
+            digest.update("\n".join([EQUIP, *packages_of_roles(self.suite)]).encode())
         return f"pryv-fleet/{self.suite}:{digest.hexdigest()[:12]}"
+
+    @property
+    def archive(self) -> Path:
+        """Where packages are kept that a host with this system has downloaded."""
+        return USER_CACHE / "apt" / self.suite
 
     def build(self) -> str:
         """Makes the image unless Docker has it, and returns its tag.
@@ -372,17 +419,29 @@ class Image:
         Raises:
             FleetError: When the archive cannot be reached or its keyring is missing.
         """
+        bare = Image(self.suite).build() if self.equipped else ""
         with locked(USER_CACHE / "lock"):
             if not docker("image", "ls", "--quiet", self.tag).strip():
-                self._make()
+                self._equip(bare) if self.equipped else self._make()
         return self.tag
+
+    def _equip(self, bare: str) -> None:
+        report(f"making the {self.suite} image with all packages (about a minute, once)")
+        self.archive.mkdir(parents=True, exist_ok=True)
+        name = f"pryv-fleet-{os.getpid()}"
+        options = ["--network=host", f"--volume={self.archive}:/var/cache/fleet", f"--name={name}"]
+        try:
+            docker("run", *options, bare, "sh", "-ec", EQUIP, "sh", *packages_of_roles(self.suite))
+            docker("commit", "--change", f"CMD {json.dumps([FIRST_PROCESS])}", name, self.tag)
+        finally:
+            docker("rm", "--force", name, check=False)
 
     def _make(self) -> None:
         if not self.keyring.exists():
             install(f"{self.distribution}-keyring" if self.distribution == "ubuntu" else "debian-archive-keyring")
         report(f"making the {self.suite} image (about a minute, once)")
         sudo = [] if os.geteuid() == 0 else ["sudo"]
-        importing = [*docker_command(), "import", "--change", 'CMD ["/usr/local/sbin/fleet-init"]']
+        importing = [*docker_command(), "import", "--change", f"CMD {json.dumps([FIRST_PROCESS])}"]
         importing += ["-", self.tag]
         with subprocess.Popen([*sudo, *self.recipe], stdout=subprocess.PIPE) as bootstrap:
             imported = subprocess.run(importing, stdin=bootstrap.stdout, stdout=subprocess.DEVNULL, check=False)
@@ -438,11 +497,11 @@ class Fleet:
 
     # Up
 
-    def up(self, suite: str = "debian-13", limit: Sequence[str] = ()) -> None:
+    def up(self, image: Image = Image("debian-13"), limit: Sequence[str] = ()) -> None:
         """Makes the hosts that are missing and waits until they are up.
 
         Args:
-            suite: The new hosts' system, a key of `SUITES`.
+            image: The new hosts' system.
             limit: Names of hosts; all when empty.
 
         Raises:
@@ -451,7 +510,7 @@ class Fleet:
         start = time.monotonic()
         hosts = self.selected(limit)
         docker_command()
-        image = Image(suite).build()
+        image.build()
         self._make_keys()
         self._make_networks()
         with ThreadPoolExecutor(4) as pool:
@@ -498,7 +557,7 @@ class Fleet:
     def _network(self, network: ipaddress.IPv4Network) -> str:
         return f"{self.prefix}-{network.network_address}"
 
-    def _start(self, host: Host, image: str) -> bool:
+    def _start(self, host: Host, image: Image) -> bool:
         """Makes or starts a host; false when it was running."""
         name = self.container(host)
         addresses = " ".join(map(str, host.addresses))
@@ -512,10 +571,9 @@ class Fleet:
         docker("start", name)
         return True
 
-    def _create(self, host: Host, image: str, addresses: str) -> None:
+    def _create(self, host: Host, image: Image, addresses: str) -> None:
         name = self.container(host)
-        packages = USER_CACHE / "apt" / image.removeprefix("pryv-fleet/").partition(":")[0]
-        packages.mkdir(parents=True, exist_ok=True)
+        image.archive.mkdir(parents=True, exist_ok=True)
         (first, own), *others = host.networks.items()
         options = [
             "--name",
@@ -531,9 +589,9 @@ class Fleet:
         options += isolation()
         options += ["--tmpfs=/run:exec,mode=755"]  # as a server mounts it; /tmp is left to systemd
         options += [f"--volume={path}" for path in VOLUMES]
-        options += ["--volume", f"{packages}:/var/cache/fleet"]
+        options += ["--volume", f"{image.archive}:/var/cache/fleet"]
         options += ["--network", self._network(first), "--ip", str(own[0]), "--ip6", str(ipv6_address(own[0]))]
-        docker("create", *options, image)
+        docker("create", *options, image.tag)
         for network, theirs in others:
             address, address6 = str(theirs[0]), str(ipv6_address(theirs[0]))
             docker("network", "connect", "--ip", address, "--ip6", address6, self._network(network), name)
@@ -799,6 +857,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             sub.add_argument("--limit", nargs="+", default=[], metavar="HOST", help="only these hosts")
         if command == "up":
             sub.add_argument("--suite", choices=SUITES, default="debian-13", help="the hosts' system")
+            sub.add_argument("--equipped", action="store_true", help="hosts that have the packages of all roles")
     return parser.parse_args(arguments)
 
 
@@ -809,7 +868,7 @@ def main() -> int:
         if options.command == "env":
             print_exports(environment())
         elif options.command == "up":
-            Fleet(options.inventory).up(options.suite, options.limit)
+            Fleet(options.inventory).up(Image(options.suite, options.equipped), options.limit)
         elif options.command == "down" and options.inventory:
             Fleet(options.inventory).down(options.limit)
         else:

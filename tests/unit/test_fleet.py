@@ -114,3 +114,9 @@ def test_image_is_named_by_its_recipe(suite: str, monkeypatch: pytest.MonkeyPatc
     assert first == fleet.Image(suite).tag
     monkeypatch.setattr(fleet, "PACKAGES", (*fleet.PACKAGES, "one-more"))
     assert first != fleet.Image(suite).tag
+
+
+def test_equipped_image_has_what_roles_install_and_another_name() -> None:
+    found = fleet.packages_of_roles("debian-13")
+    assert {"aide", "curl", "docker-cli", "docker-compose", "docker.io", "nftables", "nginx"} <= set(found)
+    assert fleet.Image("debian-13", equipped=True).tag != fleet.Image("debian-13").tag

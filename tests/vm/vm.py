@@ -35,6 +35,7 @@ from typing import Any, ClassVar
 from tests.fleet.fleet import (
     CACHE,
     SSH_PORT,
+    STARTED_BY_ROLES,
     SUITES,
     USER_CACHE,
     FleetError,
@@ -47,6 +48,7 @@ from tests.fleet.fleet import (
     locked,
     make_key,
     network_of,
+    packages_of_roles,
     print_exports,
     run,
     select,
@@ -56,22 +58,16 @@ IMAGE_TREE = Path(__file__).resolve().parent / "image"
 #: The machines of this checkout, a folder for each inventory.
 MACHINES = CACHE / "vm"
 
-#: What a cloud provider's server image holds, and what would take long to install under emulation: that the roles
-#: install their packages is proven on containers.
+#: What a cloud provider's server image holds, and what data disks need. Beside it stands what the roles install, which
+#: takes long under emulation and is proven on containers.
 PACKAGES = (
     *("apparmor", "ca-certificates", "dbus", "e2fsprogs", "gpg", "iproute2", "iputils-ping", "kmod", "less"),
     *("libpam-systemd", "linux-image-cloud-amd64", "netbase", "openssh-server", "procps", "python3", "python3-apt"),
     *("sudo", "systemd-resolved", "systemd-sysv", "tzdata", "udev"),
-    *("docker.io", "docker-compose", "nftables", "nginx", "auditd"),
     *("cryptsetup-bin", "xfsprogs", "clevis-luks", "tpm2-tools", "tang"),
-    *("aide", "apparmor-utils", "chrony", "curl", "libpam-pwquality", "logrotate", "needrestart"),
-    *("systemd-journal-remote", "unattended-upgrades"),
 )
-#: Packages that newer systems split off.
-SUITE_PACKAGES = {
-    "debian-13": ("docker-cli", "libnginx-mod-stream", "systemd-cryptsetup"),
-    "debian-12": ("libnginx-mod-stream",),
-}
+#: Packages that newer systems split off, and the Docker that an older one has.
+SUITE_PACKAGES = {"debian-13": ("systemd-cryptsetup",), "debian-12": ("docker.io", "docker-compose")}
 
 #: What makes a command root's.
 SUDO = () if os.geteuid() == 0 else ("sudo",)
@@ -152,13 +148,12 @@ class Base:
             'echo "LABEL=root / ext4 defaults 0 1" >"$1/etc/fstab"',
             'systemctl --root "$1" --quiet enable systemd-networkd.service vm.service',
             # As the role `packages` installs them: nothing is started by its installation.
-            'systemctl --root "$1" --quiet disable apt-daily.timer apt-daily-upgrade.timer auditd.service '
-            "containerd.service docker.service docker.socket nginx.service tangd.socket",
+            f'systemctl --root "$1" --quiet disable {" ".join(STARTED_BY_ROLES)} tangd.socket',
             'ln -sf ../run/systemd/resolve/stub-resolv.conf "$1/etc/resolv.conf"',
         ]
         # Emulated, apt takes a minute to make its cache.
         customize.append('chroot "$1" apt-cache gencaches --quiet=2')
-        packages = ",".join((*PACKAGES, *SUITE_PACKAGES[self.suite]))
+        packages = ",".join((*PACKAGES, *SUITE_PACKAGES[self.suite], *packages_of_roles(self.suite)))
         return [
             *("mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}"),
             *(f"--customize-hook={hook}" for hook in customize),
