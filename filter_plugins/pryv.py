@@ -19,7 +19,7 @@ from jinja2 import Undefined, UndefinedError
 # Wherever Ansible was installed, these filters get the package of their own checkout.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from pryv_platform import data_disk, docker, images, preflight, registry, topology, topology_svg
+from pryv_platform import data_disk, docker, images, preflight, registry, topology_svg
 from pryv_platform.audit.report import audit_report, audit_summary
 from pryv_platform.capacity import inventory as capacity_inventory
 from pryv_platform.capacity import report as capacity_report
@@ -33,6 +33,7 @@ from pryv_platform.checks import data_disk as data_disk_checks
 from pryv_platform.checks import docker as docker_checks
 from pryv_platform.checks import registry as registry_checks
 from pryv_platform.inventory import Inventory, Unreadable
+from pryv_platform.topology import derivation, jumps
 
 # -- errors ----------------------------------------------------------------------------------------------------------
 
@@ -151,8 +152,8 @@ def administrator_problems(hostvars: Any, hosts: Iterable[str]) -> Any:
 
 
 def inventory_problems(groups: Mapping[str, Sequence[str]], hostvars: Any) -> Any:
-    """Filter: see `topology.inventory_problems`."""
-    return topology.inventory_problems(inventory(hostvars, groups))
+    """Filter: see `derivation.inventory_problems`."""
+    return derivation.inventory_problems(inventory(hostvars, groups))
 
 
 def inventory_values(hostvars: Any, hosts: Iterable[str], names: Iterable[str]) -> Any:
@@ -166,8 +167,8 @@ def lockout_problems(results: Mapping[str, Any], hostvars: Any) -> Any:
 
 
 def platform_topology(groups: Mapping[str, Sequence[str]], hostvars: Any) -> Any:
-    """Filter: see `topology.topology`."""
-    return topology.topology(inventory(hostvars, groups))
+    """Filter: see `derivation.topology`."""
+    return derivation.topology(inventory(hostvars, groups))
 
 
 def variable_problems(
@@ -248,7 +249,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "images_to_load": images.images_to_load,
     "inventory_problems": inventory_problems,
     "inventory_values": inventory_values,
-    "jump_problems": topology.jump_problems,
+    "jump_problems": jumps.jump_problems,
     "limit_problems": nginx.limit_problems,
     "lockout_problems": lockout_problems,
     "mail_problems": mail.mail_problems,

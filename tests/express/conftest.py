@@ -22,7 +22,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
 
-from pryv_platform.topology import derive
+from pryv_platform.topology.derivation import derive
 
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]

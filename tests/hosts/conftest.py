@@ -23,7 +23,7 @@ import pytest
 import testinfra
 import yaml
 
-from pryv_platform import topology
+from pryv_platform.topology import derivation
 from tests.fleet import fleet
 from tests.vm.vm import MACHINES, Machines
 
@@ -242,4 +242,4 @@ def platform(request: pytest.FixtureRequest) -> Platform:
         return [*content.get("hosts", []), *(host for child in content.get("children", []) for host in members(child))]
 
     groups = {group: members(group) for group in listed if group != "_meta"}
-    return Platform(inventory, topology.derive({**groups, "all": list(variables)}, variables), variables)
+    return Platform(inventory, derivation.derive({**groups, "all": list(variables)}, variables), variables)

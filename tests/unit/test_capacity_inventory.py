@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from pryv_platform import topology
 from pryv_platform.capacity import inventory as capacity_inventory
 from pryv_platform.capacity.check import capacity_problems
 from pryv_platform.capacity.plan import capacity_plan
 from pryv_platform.capacity.requirements import core_counts
+from pryv_platform.topology import derivation
 from tests.unit.test_capacity import zone
 
 PLATFORM = {"pryv_domain": "plan.pryv.test", "pryv_admin_networks": ["192.0.2.0/24"]}
@@ -59,7 +59,7 @@ def test_it_has_what_the_plan_asks_for(zones: dict[str, Any], environment: str) 
     groups, hostvars = load(filled)
     for variables in hostvars.values():
         variables["pryv_environment"] = environment
-    shape = topology.derive(groups, hostvars)
+    shape = derivation.derive(groups, hostvars)
     assert {name: len(cores) for name, cores in shape["zones"].items()} == core_counts(zones)
     assert len(shape["hosts"]) == plan["totals"]["machines"]
     assert capacity_problems(zones, shape, environment=environment) == []

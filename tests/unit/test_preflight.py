@@ -18,9 +18,10 @@ from ansible.parsing.vault import VaultLib, VaultSecret
 
 from filter_plugins import pryv as filter_plugin
 from plugins.vars import unlocked_group_vars
-from pryv_platform import preflight, topology
+from pryv_platform import preflight
 from pryv_platform.checks import core, mail
 from pryv_platform.problems import Problem, Severity
+from pryv_platform.topology import reader
 
 ROOT = Path(__file__).parents[2]
 filters = filter_plugin.FilterModule().filters()
@@ -244,7 +245,7 @@ def test_a_template_that_only_a_run_can_resolve_passes() -> None:
 
 def test_the_role_knows_the_variables_that_the_topology_reads() -> None:
     known = yaml.safe_load((ROOT / "roles/preflight/vars/main.yml").read_text())["preflight_inventory_variables"]
-    assert set(topology.PLATFORM_VARIABLES + topology.HOST_VARIABLES) <= set(known)
+    assert set(reader.PLATFORM_VARIABLES + reader.HOST_VARIABLES) <= set(known)
 
 
 def test_files_on_the_controller() -> None:

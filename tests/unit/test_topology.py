@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from filter_plugins.pryv import FilterModule
-from pryv_platform import topology
+from pryv_platform.topology import derivation, jumps, obstacles, placeholders, reader
 
 filters = FilterModule().filters()
 
@@ -43,12 +43,12 @@ def inventory() -> Inventory:
 
 
 def derive() -> dict[str, Any]:
-    return dict(topology.derive(*inventory()))
+    return dict(derivation.derive(*inventory()))
 
 
 def problems(groups: dict[str, list[str]], variables: dict[str, dict[str, Any]]) -> list[str]:
-    with pytest.raises(topology.TopologyError) as error:
-        topology.derive(groups, variables)
+    with pytest.raises(obstacles.TopologyError) as error:
+        derivation.derive(groups, variables)
     return [str(problem) for problem in error.value.problems]
 
 
@@ -62,7 +62,7 @@ def test_zones_hold_draining_cores_and_hostings_do_not() -> None:
 def test_a_zone_whose_cores_all_drain_is_not_offered() -> None:
     groups, variables = inventory()
     variables["co3"]["accepts_users"] = False
-    found = topology.derive(groups, variables)
+    found = derivation.derive(groups, variables)
     assert list(found["hostings"]) == ["ch"]
     assert list(found["zones"]) == ["ch", "de"]
 
@@ -122,7 +122,7 @@ def single_node() -> Inventory:
 
 
 def test_one_machine_may_have_every_role() -> None:
-    found = topology.derive(*single_node())
+    found = derivation.derive(*single_node())
     assert found["leader"] == "co1"
     assert found["hosts"]["co1"]["roles"] == ["web", "registry", "core"]
     assert set(found["names"]["reg2.example.pryv.test"]) == {"198.51.100.11"}
@@ -164,7 +164,7 @@ def test_port_80_only_on_request_and_only_where_pages_are_served() -> None:
     variables["mon1"] = {**COMMON, "ansible_host": "198.51.100.41"}
     for own in variables.values():
         own["pryv_http_redirect"] = True
-    found = topology.derive(groups, variables)
+    found = derivation.derive(groups, variables)
     assert set(flows(found, 80)) == set(found["hosts"]) - {"mon1"}
     assert "mon1" not in flows(found, 443)
     assert "mon1" in flows(found, 22)
@@ -185,7 +185,7 @@ def test_pages_served_elsewhere(given: dict[str, str], url: str, alias: str | No
     del variables["web1"]
     for own in variables.values():
         own.update(given)
-    found = topology.derive(groups, variables)
+    found = derivation.derive(groups, variables)
     assert found["web"] == {"hosts": [], "addresses": [], "url": url, "alias": alias}
     assert "sw.example.pryv.test" not in found["names"]
 
@@ -323,7 +323,7 @@ def test_hosts_behind_a_gateway_share_its_address_but_not_its_port() -> None:
     assert "ssh_port is not set: co2 and co3 are behind one gateway" in problems(groups, variables)[0]
     for host in ("co2", "co3"):
         variables[host]["ssh_port"] = 22
-    found = topology.derive(groups, variables)
+    found = derivation.derive(groups, variables)
     assert {found["hosts"][host]["ssh_port"] for host in ("co2", "co3")} == {22}
     variables["co3"]["ansible_port"] = 2201
     assert problems(groups, variables) == [
@@ -335,7 +335,7 @@ def test_hosts_behind_a_gateway_share_its_address_but_not_its_port() -> None:
 def test_the_port_that_ansible_uses_is_the_one_that_is_open(port: object) -> None:
     groups, variables = inventory()
     variables["co1"]["ansible_port"] = port
-    found = topology.derive(groups, variables)
+    found = derivation.derive(groups, variables)
     assert found["hosts"]["co1"]["ssh_port"] == 2222
     assert list(flows(found, 2222)) == ["co1"]
     assert "co1" not in flows(found, 22)
@@ -365,7 +365,7 @@ def test_a_host_of_the_platform_that_others_are_reached_through_leads_there(argu
     groups, variables = inventory()
     variables["reg1"].update(ansible_host="10.9.9.21", ansible_port=2222, public_address="198.51.100.21")
     variables["co1"]["ansible_ssh_common_args"] = arguments
-    found = topology.derive(groups, variables)
+    found = derivation.derive(groups, variables)
     assert {host: entry["leads_to"] for host, entry in found["hosts"].items() if entry["leads_to"]} == {
         "reg1": ["10.9.9.11:22"]
     }
@@ -391,10 +391,10 @@ def test_a_host_of_the_platform_that_others_are_reached_through_leads_there(argu
 def test_a_jump_host_is_known_by_its_names_in_dns(arguments: str, name: str, owner: str | None) -> None:
     groups, variables = inventory()
     variables["co1"]["ansible_ssh_common_args"] = arguments.format(name)
-    found = topology.derive(groups, variables)
+    found = derivation.derive(groups, variables)
     leading = {host: entry["leads_to"] for host, entry in found["hosts"].items() if entry["leads_to"]}
     assert leading == ({owner: ["10.9.9.11:22"]} if owner else {})
-    warned = topology.jump_problems({"co1": {"ansible_ssh_common_args": arguments.format(name)}}, found)
+    warned = jumps.jump_problems({"co1": {"ansible_ssh_common_args": arguments.format(name)}}, found)
     assert bool(warned) == (owner is None)
 
 
@@ -404,7 +404,7 @@ def test_a_name_that_several_hosts_have_is_no_jump_host_of_ours() -> None:
     groups["all"].append("web2")
     variables["web2"] = COMMON | {"ansible_host": "198.51.100.32"}
     variables["co1"]["ansible_ssh_common_args"] = "-J sw.example.pryv.test"
-    assert not any(entry["leads_to"] for entry in topology.derive(groups, variables)["hosts"].values())
+    assert not any(entry["leads_to"] for entry in derivation.derive(groups, variables)["hosts"].values())
 
 
 @pytest.mark.parametrize(
@@ -432,7 +432,7 @@ def test_jump_hosts_that_may_be_ours_under_another_name_are_told_once(
     arguments: str | None, unknown: list[str]
 ) -> None:
     values = {host: {"ansible_ssh_common_args": arguments} for host in ("co1", "co2")}
-    found = topology.jump_problems(values, derive())
+    found = jumps.jump_problems(values, derive())
     assert [problem["problem"].split(",")[0] for problem in found] == [f"leads through {name}" for name in unknown]
     for problem in found:
         assert (problem["severity"], problem["where"]) == ("warning", "co1: ansible_ssh_common_args")
@@ -442,7 +442,7 @@ def test_jump_hosts_that_may_be_ours_under_another_name_are_told_once(
 def test_a_way_through_several_hosts_is_open_from_each_to_the_next() -> None:
     groups, variables = inventory()
     variables["co1"]["ansible_ssh_extra_args"] = "-J bastion.example.com,reg1,co2"
-    hosts = topology.derive(groups, variables)["hosts"]
+    hosts = derivation.derive(groups, variables)["hosts"]
     assert (hosts["reg1"]["leads_to"], hosts["co2"]["leads_to"]) == (["198.51.100.12:22"], ["10.9.9.11:22"])
 
 
@@ -450,7 +450,7 @@ def test_other_arguments_and_other_jump_hosts_lead_nowhere() -> None:
     groups, variables = inventory()
     for arguments in ("-o ControlPath=reg1 -o StrictHostKeyChecking=yes", "-J bastion.example.com", None):
         variables["co1"]["ansible_ssh_common_args"] = arguments
-        found = topology.derive(groups, variables)
+        found = derivation.derive(groups, variables)
         assert not any(entry["leads_to"] for entry in found["hosts"].values()), arguments
 
 
@@ -493,7 +493,7 @@ def test_placeholders_are_found_wherever_they_are() -> None:
         "co1": {"a": "x", "list": ["ok", {"key": "CHANGE_ME: your key"}], "groups": {"all": ["CHANGE_ME"]}},
         "co2": {"a": "x", "list": ["ok", {"key": "CHANGE_ME: your key"}], "own": "https://CHANGE_ME/"},
     }
-    assert topology.find_placeholders(variables) == ["list[1].key", "co2: own"]
+    assert placeholders.find_placeholders(variables) == ["list[1].key", "co2: own"]
 
 
 class Host(dict[str, Any]):
@@ -523,7 +523,7 @@ def test_thousand_hosts_are_quick() -> None:
         }
     # What it costs, and not how long a busy machine takes.
     started = time.process_time()
-    found = topology.derive(groups, variables)
+    found = derivation.derive(groups, variables)
     assert time.process_time() - started < 0.5
     assert sum(map(len, found["zones"].values())) == 1003
 
@@ -532,13 +532,13 @@ words = st.text(alphabet="aZ0-_. é", max_size=6)
 scalars = st.one_of(st.none(), st.booleans(), st.integers(), words, st.lists(st.integers(), max_size=2))
 
 
-@given(values=st.dictionaries(st.sampled_from(topology.PLATFORM_VARIABLES + topology.HOST_VARIABLES), scalars))
+@given(values=st.dictionaries(st.sampled_from(reader.PLATFORM_VARIABLES + reader.HOST_VARIABLES), scalars))
 def test_whatever_is_written_gives_a_result_or_its_problems(values: dict[str, Any]) -> None:
     groups, variables = inventory()
     variables["co1"].update(values)
     refused: list[Any] | None = None
     try:
-        topology.derive(groups, variables)
-    except topology.TopologyError as error:
+        derivation.derive(groups, variables)
+    except obstacles.TopologyError as error:
         refused = error.problems
     assert refused != []

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ansible.parsing.dataloader import DataLoader
 
-from pryv_platform import topology
+from pryv_platform.topology import derivation
 from pryv_platform.topology_svg import topology_svg
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ def read(name: str) -> dict[str, Any]:
         children = entry.get("children", {})
         groups[group] = [*(entry.get("hosts") or {}), *(host for child in children for host in tree[child]["hosts"])]
     groups["all"] = list(variables)
-    return dict(topology.derive(groups, variables))
+    return dict(derivation.derive(groups, variables))
 
 
 def texts(svg: str) -> list[str]:

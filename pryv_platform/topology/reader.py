@@ -1,0 +1,393 @@
+"""Reads the inventory's variables, and checks them."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pryv_platform.topology.flows import SSH
+from pryv_platform.topology.jumps import SSH_ARGUMENTS, jumps_of
+from pryv_platform.topology.obstacles import Obstacle
+from pryv_platform.topology.placeholders import PLACEHOLDER, is_placeholder
+
+ROLES = ("web", "registry", "core", "monitoring", "standby")
+ENVIRONMENTS = ("development", "integration", "production")
+REGISTRY_ROLES = ("leader", "follower")
+PLATFORM_VARIABLES = (
+    "pryv_domain",
+    "pryv_environment",
+    "pryv_web_url",
+    "pryv_web_alias",
+    "pryv_admin_networks",
+    "pryv_http_redirect",
+)
+HOST_VARIABLES = (
+    "ansible_host",
+    "ansible_port",
+    "ssh_port",
+    *SSH_ARGUMENTS,
+    "public_address",
+    "private_address",
+    "privacy_zone",
+    "accepts_users",
+    "registry_role",
+    "pryv_zone_groups",
+)
+# Names under the domain that belong to the platform itself; `dns1`, `dns2`, … come on top.
+RESERVED_NAMES = ("reg", "reg2", "access", "service", "sw", "mfa", "mail", "adm", "lead")
+# The registry takes any name of at least this many characters for a user's.
+SHORTEST_USERNAME = 5
+LONGEST_USERNAME = 60
+LONGEST_DNS_NAME = 253
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_LABEL_RULE = "1 to 63 characters of a-z, 0-9 and '-', beginning and ending with a letter or digit"
+
+
+def as_text(value: object) -> str:
+    """Return how to write what is a text and should be true or false, as the end of a sentence."""
+    if not isinstance(value, str):
+        return ""
+    return "; this is a text: no quotes in YAML, True or False with a capital letter in an INI inventory"
+
+
+class Reader:
+    """Reads the inventory's variables and collects what is wrong with them."""
+
+    def __init__(self, groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mapping[str, Any]]) -> None:
+        """Keep the hosts by group, and the variables of each."""
+        self.groups = groups
+        self.variables = variables
+        self.problems: list[Obstacle] = []
+
+    def problem(self, variable: str, value: object, remedy: str) -> None:
+        """Note what is wrong."""
+        self.problems.append(Obstacle(variable, value, remedy))
+
+    def members(self, role: str) -> list[str]:
+        """Return the hosts of a group."""
+        return list(self.groups.get(role, ()))
+
+    def get(self, host: str, name: str) -> Any:
+        """Return a host's variable; None when it is not set or still to be filled in, which is a problem."""
+        value = self.variables[host].get(name)
+        if is_placeholder(value):
+            self.problem(f"{host}: {name}", value, f"replace {PLACEHOLDER}")
+            return None
+        return value
+
+    def waits(self, host: str, name: str) -> bool:
+        """Tell whether a variable is still to be filled in, which is reported once, by `get`."""
+        return is_placeholder(self.variables[host].get(name))
+
+    # -- the platform ------------------------------------------------------------------------------------------
+
+    def platform(self, hosts: Sequence[str]) -> dict[str, Any]:
+        """Return the variables that are one for the whole platform."""
+        values: dict[str, Any] = {}
+        for name in PLATFORM_VARIABLES:
+            first = self.variables[hosts[0]].get(name) if hosts else None
+            others = [host for host in hosts if self.variables[host].get(name) != first]
+            if others:
+                self.problem(
+                    f"{others[0]}: {name}",
+                    self.variables[others[0]].get(name),
+                    f"it is {first!r} on {hosts[0]}; set it once, in group_vars/all",
+                )
+            if is_placeholder(first):
+                self.problem(name, first, f"replace {PLACEHOLDER}")
+            values[name] = first
+        return values
+
+    def domain(self, value: object) -> str:
+        """Return the platform's domain."""
+        if is_placeholder(value):
+            return ""
+        rule = "a domain of your own in lower case, without a final dot, for example pryv.example.com"
+        if not isinstance(value, str):
+            self.problem("pryv_domain", value, rule)
+            return ""
+        labels = value.split(".")
+        if len(labels) < 2 or not all(_LABEL.fullmatch(label) for label in labels) or labels[-1].isdigit():
+            self.problem("pryv_domain", value, rule)
+        longest = LONGEST_DNS_NAME - LONGEST_USERNAME - 1
+        if len(value) > longest:
+            self.problem(
+                "pryv_domain",
+                value,
+                f"it has {len(value)} characters; at most {longest}, so that a user's name fits before it",
+            )
+        return value
+
+    def environment(self, value: object) -> str:
+        """Return what the platform is for."""
+        if not is_placeholder(value) and value not in ENVIRONMENTS:
+            self.problem("pryv_environment", value, f"one of {', '.join(ENVIRONMENTS)}")
+        return str(value)
+
+    def admin_networks(self, value: object) -> list[str]:
+        """Return the networks that administrators connect from."""
+        rule = "a list of networks in CIDR notation that administrators connect from, for example [192.0.2.0/24]"
+        if is_placeholder(value):
+            return []
+        if not isinstance(value, Sequence) or isinstance(value, str) or not value:
+            self.problem("pryv_admin_networks", value, f"{rule}; without any, nobody could log in")
+            return []
+        networks = []
+        for index, item in enumerate(value):
+            try:
+                networks.append(str(ipaddress.ip_network(item)))
+            except ValueError as error:
+                self.problem(f"pryv_admin_networks[{index}]", item, f"{error}; {rule}")
+        return networks
+
+    def redirect(self, value: object) -> bool:
+        """Return whether port 80 sends to HTTPS."""
+        if value is not None and not isinstance(value, bool):
+            self.problem("pryv_http_redirect", value, f"true or false{as_text(value)}")
+        return value is True
+
+    def web(self, domain: str, url: object, alias: object, hosts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """Return where the static pages are."""
+        members = [host for host in self.members("web") if host in hosts]
+        given = {
+            name: value for name, value in (("pryv_web_url", url), ("pryv_web_alias", alias)) if value not in (None, "")
+        }
+        if members:
+            for name, value in given.items():
+                self.problem(name, value, f"group web has hosts ({', '.join(members)}); leave out one or the other")
+        elif len(given) == 2:
+            self.problem("pryv_web_alias", alias, f"pryv_web_url is given as well ({url!r}); leave out one of them")
+        elif not given:
+            right = "add a host, or set pryv_web_url or pryv_web_alias to where the static pages are"
+            self.problem("group web", [], right)
+        if "pryv_web_url" in given:
+            self.web_url(url)
+        if "pryv_web_alias" in given:
+            self.web_alias(alias, domain)
+        return {
+            "hosts": members,
+            "addresses": [hosts[host]["public_address"] for host in members],
+            "url": str(url) if "pryv_web_url" in given else f"https://sw.{domain}",
+            "alias": str(alias) if "pryv_web_alias" in given else None,
+        }
+
+    def web_url(self, url: object) -> None:
+        """Refuse what is no URL that browsers can be sent to."""
+        pattern = r"https://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?(/[^\s?#]*)?"
+        if not is_placeholder(url) and not (isinstance(url, str) and re.fullmatch(pattern, url)):
+            self.problem("pryv_web_url", url, "an https:// URL, for example https://pages.example.com")
+
+    def web_alias(self, alias: object, domain: str) -> None:
+        """Refuse what is no name that the platform's own can be an alias of."""
+        if is_placeholder(alias):
+            return
+        if not isinstance(alias, str) or "." not in alias or not all(map(_LABEL.fullmatch, alias.split("."))):
+            self.problem("pryv_web_alias", alias, "a DNS name in lower case, for example pages.example.com")
+        elif domain and (alias == domain or alias.endswith(f".{domain}")):
+            self.problem("pryv_web_alias", alias, f"a name outside {domain}, which the platform answers for")
+
+    # -- hosts -------------------------------------------------------------------------------------------------
+
+    def address(self, host: str, name: str, value: object) -> str:
+        """Return an IPv4 address in its usual form."""
+        rule = "an IPv4 address of the host, as DNS gives it to clients and other hosts connect to it"
+        try:
+            address = ipaddress.IPv4Address(value) if isinstance(value, str) else None
+        except ValueError:
+            address = None
+        if address is None:
+            self.problem(f"{host}: {name}", value, rule)
+            return ""
+        if address.is_loopback or address.is_multicast or address.is_unspecified or address.is_link_local:
+            self.problem(f"{host}: {name}", value, f"{rule}; this one leads to no host")
+        return str(address)
+
+    def host(self, host: str, roles: Sequence[str]) -> dict[str, Any]:
+        """Return what the topology says about a host."""
+        if not _LABEL.fullmatch(host):
+            self.problem(f"host {host}", host, f"a name that DNS can carry: {_LABEL_RULE}")
+        if not roles:
+            self.problem(f"host {host}", list(roles), f"add it to one of the groups {', '.join(ROLES)}")
+        entry = {"roles": list(roles), **self.host_addresses(host), "ssh_port": self.ssh_port(host), "leads_to": []}
+        zone = self.get(host, "privacy_zone")
+        if "core" in roles:
+            self.core_name(host)
+            self.core_accepts_users(host)
+            if isinstance(zone, str) and _LABEL.fullmatch(zone):
+                entry["privacy_zone"] = str(zone)
+            self.core_zone(host, zone)
+        else:
+            for name in ("privacy_zone", "accepts_users"):
+                if self.variables[host].get(name) is not None:
+                    self.problem(f"{host}: {name}", self.variables[host][name], "only cores have it; remove it here")
+        if "registry" not in roles and self.get(host, "registry_role") is not None:
+            role = self.variables[host]["registry_role"]
+            self.problem(f"{host}: registry_role", role, "only hosts of group registry have it")
+        return entry
+
+    def host_addresses(self, host: str) -> dict[str, str]:
+        """Return the addresses at which a host is reached; empty where one waits to be filled in."""
+        management = self.get(host, "ansible_host")
+        public = self.get(host, "public_address")
+        private = self.get(host, "private_address")
+        if public is not None:
+            public = self.address(host, "public_address", public)
+        elif self.waits(host, "public_address") or self.waits(host, "ansible_host"):
+            public = ""
+        else:
+            public = self.address(host, "ansible_host", management)
+        return {
+            "public_address": public,
+            "private_address": public if private is None else self.address(host, "private_address", private),
+            "ansible_host": host if management is None else str(management),
+        }
+
+    def core_accepts_users(self, host: str) -> None:
+        """Refuse what does not say whether a core takes new users."""
+        accepts = self.get(host, "accepts_users")
+        if accepts is not None and not isinstance(accepts, bool):
+            self.problem(f"{host}: accepts_users", accepts, f"true, or false to drain the core{as_text(accepts)}")
+
+    def core_zone(self, host: str, zone: object) -> None:
+        """Refuse a core in several privacy zones, or in none."""
+        if isinstance(groups := self.variables[host].get("pryv_zone_groups"), Mapping):
+            named = " and ".join(f"{group} ({given})" for group, given in groups.items())
+            right = f"one: the host is in the groups {named}; leave it in one of them"
+            self.problem(f"{host}: privacy_zone", zone, right)
+        if not (isinstance(zone, str) and _LABEL.fullmatch(zone)) and not self.waits(host, "privacy_zone"):
+            quoted = ", in quotes" if isinstance(zone, bool | int) else ""
+            right = f"the zone's name{quoted}, in the vars of a child group of core: {_LABEL_RULE}"
+            self.problem(f"{host}: privacy_zone", zone, right)
+
+    def core_name(self, host: str) -> None:
+        """Refuse a core's name that could be a user's, or is the platform's."""
+        if len(host) >= SHORTEST_USERNAME:
+            self.problem(
+                f"core {host}",
+                host,
+                f"a name of at most {SHORTEST_USERNAME - 1} characters, such as co1: a longer one could be a user's",
+            )
+        if host in RESERVED_NAMES or re.fullmatch(r"dns\d+", host):
+            self.problem(f"core {host}", host, "another name, for example co1: this one is the platform's own")
+
+    def core_names_are_distinct(self, cores: Sequence[str]) -> None:
+        """Refuse a core whose name ends with another's: the registry finds a core by a part of its URL."""
+        names = frozenset(cores)
+        for core in cores:
+            for start in range(1, min(len(core), SHORTEST_USERNAME)):
+                if core[start:] in names:
+                    self.problem(
+                        f"core {core}",
+                        core,
+                        f"a name that does not end with {core[start:]}: the registry would take one for the other",
+                    )
+
+    def ssh_port(self, host: str) -> int:
+        """Return the port at which a host's SSH server listens: Ansible's own, unless a gateway is between."""
+        for name in ("ssh_port", "ansible_port"):
+            value = self.get(host, name)
+            if value is None:
+                continue
+            if not re.fullmatch(r"\d{1,5}", str(value)) or not 0 < int(value) < 2**16:
+                self.problem(f"{host}: {name}", value, "a port, a number from 1 to 65535")
+                break
+            return int(value)
+        return SSH
+
+    def jump_hosts(
+        self, hosts: Mapping[str, Mapping[str, Any]], owners: Mapping[str, str | None]
+    ) -> dict[str, list[str]]:
+        """Return the platform's own hosts through which others are reached, by host, in the order of the way there."""
+        found = {}
+        for host in hosts:
+            way: list[str] = []
+            for name in SSH_ARGUMENTS:
+                value = self.get(host, name)
+                try:
+                    way += [owner for jump in jumps_of(str(value or "")) if (owner := owners.get(jump))]
+                except ValueError as error:
+                    self.problem(f"{host}: {name}", value, f"arguments as a shell reads them: {error}")
+            if way := [jump for jump in dict.fromkeys(way) if jump != host]:
+                found[host] = way
+                try:
+                    ipaddress.IPv4Address(hosts[host]["ansible_host"])
+                except ValueError:
+                    self.problem(
+                        f"{host}: ansible_host",
+                        hosts[host]["ansible_host"],
+                        f"an IPv4 address, since {way[-1]}, which leads there, opens nothing else",
+                    )
+        return found
+
+    def addresses_are_unique(self, hosts: Mapping[str, Mapping[str, Any]]) -> None:
+        """Refuse an address that two hosts have."""
+        owners: dict[tuple[str, str], str] = {}
+        behind: dict[str, list[str]] = {}
+        for host, entry in hosts.items():
+            behind.setdefault(entry["ansible_host"], []).append(host)
+        for host, entry in hosts.items():
+            port = str(self.variables[host].get("ansible_port") or 22)
+            for name in ("public_address", "private_address", "ansible_host"):
+                # Hosts behind one gateway may be reached through different ports of it.
+                key = (entry[name], port) if name == "ansible_host" else (entry[name], "platform")
+                owner = owners.setdefault(key, host)
+                if entry[name] and owner != host:
+                    self.problem(f"{host}: {name}", entry[name], f"an address of its own: {owner} has this one")
+                    break
+            others = behind[entry["ansible_host"]]
+            # With one port for two of them it is no gateway's address, and reported above.
+            ports = {str(self.variables[other].get("ansible_port") or SSH) for other in others}
+            if len(others) > 1 and len(ports) == len(others) and self.variables[host].get("ssh_port") is None:
+                self.problem(
+                    f"{host}: ssh_port",
+                    None,
+                    f"{' and '.join(others)} are behind one gateway: the port at which sshd listens, such as {SSH}",
+                )
+
+    def cores(self, hosts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Return the privacy zones with their cores, and which of them take new users and which do not."""
+        zones: dict[str, list[str]] = {}
+        hostings: dict[str, dict[str, dict[str, str]]] = {}
+        draining: dict[str, dict[str, str]] = {}
+        names = self.members("core")
+        self.core_names_are_distinct(names)
+        for core in names:
+            zone = hosts[core].get("privacy_zone", "")
+            ip = {"ip": hosts[core]["public_address"]}
+            zones.setdefault(zone, []).append(core)
+            if self.variables[core].get("accepts_users") is False:
+                draining[core] = ip
+            else:
+                hostings.setdefault(zone, {})[core] = ip
+        if not names:
+            self.problem("group core", names, "add a child group with a privacy_zone and at least one host")
+        elif not hostings:
+            self.problem("accepts_users", False, "at least one core must accept users, or the registry does not start")
+        return {"zones": zones, "hostings": hostings, "draining": draining}
+
+    def registry(self) -> tuple[str, list[str]]:
+        """Return the leader's name and the followers'."""
+        members = self.members("registry")
+        by_role: dict[str, list[str]] = {role: [] for role in REGISTRY_ROLES}
+        valid = True
+        for host in members:
+            role = self.get(host, "registry_role")
+            if role is None and len(members) == 1 and not self.waits(host, "registry_role"):
+                role = "leader"
+            if role in REGISTRY_ROLES:
+                by_role[role].append(host)
+            else:
+                valid = False
+                if not self.waits(host, "registry_role"):
+                    self.problem(f"{host}: registry_role", role, f"one of {', '.join(REGISTRY_ROLES)}")
+        if not members:
+            self.problem("group registry", members, "add a host: it answers DNS and registers users")
+        elif valid and len(by_role["leader"]) != 1:
+            self.problem(
+                "registry_role: leader",
+                by_role["leader"],
+                f"exactly one of the registry hosts ({', '.join(members)}) is the leader, all others are followers",
+            )
+        return (by_role["leader"] or members or [""])[0], by_role["follower"]
