@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -72,3 +73,18 @@ def test_a_filter_is_loaded_once_a_run(callbacks: str, tmp_path: Path) -> None:
     )
     assert done.stdout.count("SAID 3") == 2
     assert loaded.read_text() == "once\n"
+
+
+def test_no_function_is_longer_than_a_page() -> None:
+    """60 lines; what branches too much, or does too much, ruff finds."""
+    listed = subprocess.run(["git", "ls-files", "*.py"], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    files = listed.stdout.splitlines()
+    assert "tests/unit/test_configuration.py" in files
+    functions = [
+        (f"{file}:{node.lineno} {node.name}", (node.end_lineno or 0) - node.lineno + 1)
+        for file in files
+        if (CHECKOUT / file).exists()
+        for node in ast.walk(ast.parse((CHECKOUT / file).read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    assert [(name, lines) for name, lines in functions if lines > 60] == []
