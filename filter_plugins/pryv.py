@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ansible.errors import AnsibleError, AnsibleFilterError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.parsing.dataloader import DataLoader
@@ -28,12 +29,21 @@ from pryv_platform.capacity.check import capacity_problems
 from pryv_platform.capacity.forecast import capacity_forecast, requirement_problems
 from pryv_platform.capacity.plan import capacity_plan
 from pryv_platform.capacity.requirements import core_counts
-from pryv_platform.checks import core, firewall, hardening, mail, nginx
 from pryv_platform.checks import data_disk as data_disk_checks
+from pryv_platform.checks import (
+    dns,
+    files,
+    hardening,
+    machines,
+    production,
+    secrets,
+)
 from pryv_platform.checks import docker as docker_checks
-from pryv_platform.checks import registry as registry_checks
 from pryv_platform.inventory import Inventory, Unreadable
-from pryv_platform.topology import derivation, jumps
+from pryv_platform.topology import derivation
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
 
 # -- errors ----------------------------------------------------------------------------------------------------------
 
@@ -122,7 +132,25 @@ def inventory(hostvars: Mapping[str, Any], groups: Mapping[str, Sequence[str]] |
         groups: The magic variable `groups`.
     """
     variables = {host: Variables(hostvars[host]) for host in hostvars}
-    return Inventory(variables, groups or {}, _Raw(hostvars), command_line())
+    return Inventory(
+        variables,
+        groups or {},
+        raw=_Raw(hostvars),
+        command_line=command_line(),
+        options=options(),
+        validate=validate,
+        exists=lambda path: Path(path).exists(),
+    )
+
+
+@functools.cache
+def options() -> dict[str, dict[str, Any]]:
+    """Return what roles document of their variables, by name."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(CHECKOUT.glob("roles/*/meta/argument_specs.yml")):
+        for entry in yaml.safe_load(path.read_text())["argument_specs"].values():
+            found |= entry.get("options", {})
+    return found
 
 
 def command_line() -> Sequence[str]:
@@ -146,11 +174,6 @@ def validate(name: str, option: Mapping[str, Any], value: object) -> str | None:
 # -- filters that take Ansible's own objects -------------------------------------------------------------------------
 
 
-def administrator_problems(hostvars: Any, hosts: Iterable[str]) -> Any:
-    """Filter: see `hardening.administrator_problems`."""
-    return hardening.administrator_problems(inventory(hostvars), hosts)
-
-
 def inventory_problems(groups: Mapping[str, Sequence[str]], hostvars: Any) -> Any:
     """Filter: see `derivation.inventory_problems`."""
     return derivation.inventory_problems(inventory(hostvars, groups))
@@ -171,11 +194,22 @@ def platform_topology(groups: Mapping[str, Sequence[str]], hostvars: Any) -> Any
     return derivation.topology(inventory(hostvars, groups))
 
 
-def variable_problems(
-    hostvars: Any, hosts: Sequence[str], specifications: Iterable[Mapping[str, Any]], others: Iterable[str]
+def inventory_report(
+    groups: Mapping[str, Sequence[str]], hostvars: Any, source: Sequence[Any], archives: Sequence[Any], waivers: object
 ) -> Any:
-    """Filter: see `preflight.variable_problems`."""
-    return preflight.variable_problems(inventory(hostvars), hosts, specifications, others, validate)
+    """Filter: see `preflight.inventory_report`."""
+    return preflight.inventory_report(inventory(hostvars, groups), source, archives, waivers)
+
+
+def data_disk_problems(groups: Mapping[str, Sequence[str]], hostvars: Any, hosts: Sequence[str]) -> Any:
+    """Filter: see `pryv_platform.checks.data_disk.problems`."""
+    return data_disk_checks.problems(inventory(hostvars, groups), hosts)
+
+
+def archive_paths(hostvars: Any) -> list[str]:
+    """Filter: return the paths of the image archives that the inventory names and the controller has."""
+    found = files.controller_files(inventory(hostvars).known(hostvars, ["pryv_image_archive"]))
+    return [file["path"] for file in found if Path(file["path"]).exists()]
 
 
 def unseal(path: str, keys: Iterable[str]) -> str:
@@ -213,10 +247,9 @@ def for_this_run(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
-    "administrator_problems": administrator_problems,
-    "archive_problems": preflight.archive_problems,
+    "archive_paths": archive_paths,
     "as_warnings": preflight.as_warnings,
-    "audit_forwarding_problems": preflight.audit_forwarding_problems,
+    "audit_forwarding_problems": production.audit_forwarding_problems,
     "audit_report": audit_report,
     "audit_summary": audit_summary,
     "capacity_chart": capacity_report.capacity_chart,
@@ -231,44 +264,31 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "capacity_table": capacity_report.capacity_table,
     "capacity_worksheet": capacity_worksheet.capacity_worksheet,
     "capacity_worksheet_rows": capacity_worksheet.capacity_worksheet_rows,
-    "controller_files": preflight.controller_files,
     "core_counts": core_counts,
-    "core_problems": core.core_problems,
     "data_disk_destroy_wanted": for_this_run(data_disk.destroy_wanted),
     "data_disk_next_key": data_disk.next_recovery_key,
-    "data_disk_problems": for_this_run(data_disk_checks.disk_problems),
+    "data_disk_problems": data_disk_problems,
     "data_disk_recovery_keys": data_disk.recovery_keys,
     "data_disk_unseal": unseal,
-    "delegation_problems": preflight.delegation_problems,
-    "deletion_problems": core.deletion_problems,
+    "delegation_problems": dns.delegation_problems,
     "docker_host_problems": for_this_run(docker_checks.docker_host_problems),
     "docker_networks": docker.docker_networks,
-    "docker_problems": docker_checks.docker_problems,
     "docker_take_over_wanted": for_this_run(docker.take_over_wanted),
-    "firewall_problems": firewall.firewall_problems,
     "images_to_load": images.images_to_load,
     "inventory_problems": inventory_problems,
     "inventory_values": inventory_values,
-    "jump_problems": jumps.jump_problems,
-    "limit_problems": nginx.limit_problems,
     "lockout_problems": lockout_problems,
-    "mail_problems": mail.mail_problems,
-    "mfa_problems": core.mfa_problems,
-    "missing_files": preflight.missing_files,
+    "inventory_report": inventory_report,
     "preflight_report": preflight.preflight_report,
-    "production_problems": preflight.production_problems,
     "public_key": hardening.public_key,
     "registry_keys": registry.registry_keys,
     "registry_names": registry.registry_names,
     "registry_net": registry.registry_net,
-    "registry_problems": registry_checks.registry_problems,
     "requirement_problems": requirement_problems,
-    "secret_problems": preflight.secret_problems,
-    "survey_problems": preflight.survey_problems,
+    "secret_problems": secrets.secret_problems,
+    "survey_problems": machines.survey_problems,
     "topology": platform_topology,
     "topology_svg": topology_svg.topology_svg,
-    "unreadable_archives": images.unreadable_archives,
-    "variable_problems": variable_problems,
     "worksheet_problems": capacity_worksheet.worksheet_problems,
 }
 

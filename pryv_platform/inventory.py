@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,12 +31,29 @@ class Inventory:
         groups: Names of hosts by group.
         raw: Every host's variables as they are written, templates and all.
         command_line: Names of the variables that were given for this run alone.
+        options: What roles document of their variables, by name, as in meta/argument_specs.yml.
+        validate: Says what is wrong with a variable of a name, documented like that, of a value, as far as types and
+            choices go.
+        exists: Tells whether the controller has a file or folder of a path.
+        topology: Who is who on the platform; empty when the inventory does not say.
     """
 
     variables: Mapping[str, Mapping[str, Any]]
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     raw: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     command_line: Collection[str] = ()
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    validate: Callable[[str, Mapping[str, Any], object], str | None] = lambda *_: None
+    exists: Callable[[str], bool] = lambda _: True
+    topology: Mapping[str, Any] = field(default_factory=dict)
+
+    def members(self, group: str) -> Sequence[str]:
+        """Return the hosts of a group; of one that is not there, none."""
+        return self.groups.get(group, ())
+
+    def default(self, name: str) -> Any:
+        """Return what a role documents as a variable's value where it is not set."""
+        return self.options[name].get("default")
 
     def value(self, host: str, name: str, default: Any = None) -> Any:
         """Return a host's variable.

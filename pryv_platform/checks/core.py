@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from pryv_platform.inventory import Inventory
 from pryv_platform.problems import Problem, make_error
 
 # What Pryv's mfa replaces, in this form only.
@@ -136,3 +137,28 @@ def _url_problem(url: str) -> str:
     if parts.scheme not in ("http", "https"):
         return f"has the scheme {parts.scheme!r}" if parts.scheme else "has no scheme"
     return "" if host else "names no host"
+
+
+#: The least and the greatest value of numbers.
+BOUNDS = {
+    "core_upload_max_mb": (1, 10000),
+    "core_session_hours": (1, 8760),
+    "core_password_reset_minutes": (1, 10080),
+    "core_password_min_length": (1, 100),
+    "core_password_max_age_days": (0, 3650),
+    "core_password_min_age_days": (0, 3650),
+    "core_password_history": (0, 24),
+    "core_log_days": (1, 3650),
+    "core_audit_journal_megabytes": (50, 1000000),
+    "core_audit_journal_days": (1, 3650),
+}
+
+
+def problems(inventory: Inventory) -> list[Problem]:
+    """Check the variables of role `core`: bounds of numbers, who deletes accounts, and the second factor."""
+    cores = inventory.members("core")
+    return [
+        *core_problems(inventory.known(cores, BOUNDS), BOUNDS),
+        *deletion_problems(inventory.known(cores, ["core_settings"])),
+        *mfa_problems(inventory.known(cores, ["core_mfa_mode", "core_mfa_endpoints", "pryv_locked_vaults"])),
+    ]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from pryv_platform.data_disk import destroy_wanted, recovery_keys
+from pryv_platform.inventory import Inventory
 from pryv_platform.problems import InputError, Problem, Severity, make_problem
 
 #: 128 bits of letters and digits.
@@ -124,3 +125,30 @@ def unstable_name(device: str) -> bool:
         device: A path in /dev.
     """
     return re.fullmatch(r"/dev/((s|h|v|xv)d[a-z]+\d*|nvme\d+n\d+(p\d+)?|dm-\d+|sr\d+)", device) is not None
+
+
+VARIABLES = (
+    "data_disk_destroy",
+    "data_disk_device",
+    "data_disk_keyfile",
+    "data_disk_recovery_keys",
+    "data_disk_tang_servers",
+    "data_disk_tang_threshold",
+    "data_disk_tpm2_pcrs",
+    "data_disk_unlock",
+    "pryv_data_directory",
+    "pryv_environment",
+    "pryv_locked_vaults",
+)
+
+
+def problems(inventory: Inventory, hosts: Sequence[str] | None = None) -> list[Problem]:
+    """Check the variables of role `data_disk`.
+
+    Args:
+        inventory: What the operator wrote down.
+        hosts: Whose disks are checked; all hosts' by default.
+    """
+    values = inventory.known(inventory.members("all") if hosts is None else hosts, VARIABLES)
+    directory = str(inventory.default("pryv_data_directory"))
+    return disk_problems(values, inventory.members("core"), directory, inventory.command_line)

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from pryv_platform.docker import REMEDY, shape_problem, take_over_wanted
+from pryv_platform.inventory import Inventory
 from pryv_platform.problems import InputError, Problem, Severity, make_error, make_problem
 
 Found = Iterator[tuple[Severity, str, str]]
@@ -198,3 +199,9 @@ def _within(address: str | None, network: ipaddress.IPv4Network) -> bool:
         return ipaddress.ip_address(address or "") in network
     except ValueError:
         return False
+
+
+def problems(inventory: Inventory) -> list[Problem]:
+    """Check that the containers' addresses are nobody else's."""
+    values = inventory.known(inventory.members("all"), ["docker_address_pool", "pryv_admin_networks"])
+    return docker_problems(values, inventory.topology, str(inventory.default("docker_address_pool")))

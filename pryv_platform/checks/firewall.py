@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from pryv_platform.inventory import Inventory
 from pryv_platform.problems import Problem, make_error
 
 #: Where systemd-journal-upload sends to when its URL has no port.
@@ -64,3 +65,9 @@ def firewall_problems(values: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
                 )
             )
     return problems
+
+
+def problems(inventory: Inventory) -> list[Problem]:
+    """Check that the firewall lets out what the inventory sends."""
+    names = ["firewall_egress", "hardening_journal_forward_to"]
+    return firewall_problems(inventory.known(inventory.members("all"), names))

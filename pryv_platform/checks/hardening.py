@@ -228,3 +228,8 @@ def lockout_problems(results: Mapping[str, Mapping[str, Any]], inventory: Invent
             )
         )
     return problems
+
+
+def problems(inventory: Inventory) -> list[Problem]:
+    """Check who may log in."""
+    return administrator_problems(inventory, inventory.members("all"))

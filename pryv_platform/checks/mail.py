@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from pryv_platform.inventory import Inventory
 from pryv_platform.problems import Problem, make_error
 
 
@@ -40,3 +41,10 @@ def _missing(variables: Mapping[str, Any], is_leader: bool, is_core: bool) -> It
             yield "mail_smtp.password", "put it into the vault"
     if provider == "mandrill" and is_core and not variables.get("pryv_mail_mandrill_key"):
         yield "pryv_mail_mandrill_key", "put it into the vault"
+
+
+def problems(inventory: Inventory) -> list[Problem]:
+    """Check what the mail provider needs."""
+    leader, cores = inventory.topology["leader"], inventory.members("core")
+    names = ["mail_smtp", "pryv_locked_vaults", "pryv_mail_mandrill_key", "pryv_mail_provider"]
+    return mail_problems(inventory.known([leader, *cores], names), leader, cores)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pryv_platform.inventory import Inventory
 from pryv_platform.problems import Problem, make_error
 
 #: What neither nginx nor nftables refuses, and what no platform needs more of.
@@ -33,3 +34,9 @@ def limit_problems(values: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
         for where, number in _numbers(name, value)
         if not LEAST <= number <= MOST
     ]
+
+
+def problems(inventory: Inventory) -> list[Problem]:
+    """Check the limits of roles `nginx` and `firewall`."""
+    names = ["firewall_limits", "nginx_limits", "nginx_log_days", "nginx_log_gigabytes"]
+    return limit_problems(inventory.known(inventory.members("all"), names))

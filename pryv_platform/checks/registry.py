@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from pryv_platform.inventory import Inventory
 from pryv_platform.problems import Problem, make_error
 
 # What the registry accepts.
@@ -46,3 +47,9 @@ def registry_problems(values: Mapping[str, Mapping[str, Any]], zones: Collection
             elif "url" in shown and not HOSTING_URL.fullmatch(str(shown["url"])):
                 report(f"{where}.url", f"is {shown['url']!r}", "give https:// and a host name, without a path")
     return problems
+
+
+def problems(inventory: Inventory) -> list[Problem]:
+    """Check the invitation tokens and the hostings' descriptions."""
+    names = ["registry_invitation_tokens", "registry_providers"]
+    return registry_problems(inventory.known(inventory.members("registry"), names), inventory.topology["zones"])

@@ -713,10 +713,7 @@ def test_a_run_tells_its_command_line_from_its_inventory(tmp_path: Path) -> None
     """Where Ansible evaluates it: in processes of their own."""
     settings = {"data_disk_device": DEVICE, "data_disk_recovery_keys": {"co1": "x" * 43, "co2": "x" * 43}}
     hosts = {"co1": settings, "co2": settings}
-    names = ", ".join(f"'{name}': {name}" for name in ("data_disk_destroy", *settings))
-    said = (
-        f"{{inventory_hostname: {{{names}}}}} | data_disk_problems([], pryv_data_directory) | map(attribute='problem')"
-    )
+    said = "groups | data_disk_problems(hostvars, [inventory_hostname]) | map(attribute='problem')"
     given = f"data_disk_destroy=co1:{DEVICE}"
     assert shown(tmp_path / "given", hosts, [said], "-e", given) == {"co1": [[]], "co2": [[]]}
     hosts["co1"] = {**settings, "data_disk_destroy": f"co1:{DEVICE}"}

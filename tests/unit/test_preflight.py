@@ -1,6 +1,7 @@
 """What preflight finds wrong, and what it lets pass."""
 
 import base64
+import dataclasses
 import os
 import re
 import shutil
@@ -19,13 +20,14 @@ from ansible.parsing.vault import VaultLib, VaultSecret
 from filter_plugins import pryv as filter_plugin
 from plugins.vars import unlocked_group_vars
 from pryv_platform import preflight
-from pryv_platform.checks import core, mail
+from pryv_platform.checks import core, dns, files, machines, mail, production
+from pryv_platform.checks import variables as variables_check
+from pryv_platform.checks.secrets import secret_problems
 from pryv_platform.problems import Problem, Severity
 from pryv_platform.topology import reader
 
 ROOT = Path(__file__).parents[2]
-filters = filter_plugin.FilterModule().filters()
-variable_problems, inventory_values = filters["variable_problems"], filters["inventory_values"]
+inventory_values = filter_plugin.FilterModule().filters()["inventory_values"]
 WANTED = {"pryv_secrets": ["mail_key", "redis_password"]}
 STRONG = {"mail_key": "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7", "redis_password": "zY9xW8vU7tS6rQ5pO4nM3lK2jI1"}
 
@@ -40,7 +42,7 @@ def lines(problems: list[Problem]) -> list[str]:
 def test_strong_secrets_pass() -> None:
     gone = {"co9": "kL3mN5oP7qR9sT1uV3wX5yZ7"}  # a core that was removed
     given = {"pryv_secrets": STRONG, "pryv_core_admin_keys": gone}
-    assert preflight.secret_problems(given, WANTED | {"pryv_core_admin_keys": []}) == []
+    assert secret_problems(given, WANTED | {"pryv_core_admin_keys": []}) == []
 
 
 @pytest.mark.parametrize(
@@ -52,12 +54,12 @@ def test_strong_secrets_pass() -> None:
     ],
 )
 def test_a_secret_that_no_role_has(name: str, remedy: str) -> None:
-    (found,) = preflight.secret_problems({"pryv_secrets": STRONG | {name: "hush"}}, WANTED, (), ["pryv_secrets"])
+    (found,) = secret_problems({"pryv_secrets": STRONG | {name: "hush"}}, WANTED, (), ["pryv_secrets"])
     assert lines([found]) == [f"error pryv_secrets.{name}: is no secret of this toolkit"]
     assert found["remedy"].startswith(remedy)
     assert "hush" not in str(found)
     few = {"pryv_secrets": ["mail_key"]}
-    assert preflight.secret_problems({"pryv_secrets": STRONG}, few) == [], "verify asks for those that it needs"
+    assert secret_problems({"pryv_secrets": STRONG}, few) == [], "verify asks for those that it needs"
 
 
 @pytest.mark.parametrize(
@@ -83,7 +85,7 @@ def test_a_secret_that_no_role_has(name: str, remedy: str) -> None:
     ],
 )
 def test_secrets_that_are_missing_or_weak(secrets: Any, expected: list[str]) -> None:
-    found = preflight.secret_problems({"pryv_secrets": secrets}, WANTED)
+    found = secret_problems({"pryv_secrets": secrets}, WANTED)
     assert lines(found) == [f"error {line}" for line in expected]
     for value in (secrets or {}).values() if isinstance(secrets, dict) else ():
         assert not value or value not in str(found)
@@ -91,7 +93,7 @@ def test_secrets_that_are_missing_or_weak(secrets: Any, expected: list[str]) -> 
 
 def test_no_core_has_the_key_of_another() -> None:
     keys = {"co1": STRONG["mail_key"], "co2": "kL3mN5oP7qR9sT1uV3wX5yZ7", "co3": "kL3mN5oP7qR9sT1uV3wX5yZ7"}
-    found = preflight.secret_problems(
+    found = secret_problems(
         {"pryv_secrets": STRONG, "pryv_core_admin_keys": keys}, WANTED | {"pryv_core_admin_keys": [*keys, "co4"]}
     )
     assert lines(found) == [
@@ -102,7 +104,7 @@ def test_no_core_has_the_key_of_another() -> None:
 
 
 def test_locked_vault_is_reported_instead_of_what_is_in_it() -> None:
-    (found,) = preflight.secret_problems({"pryv_secrets": None}, WANTED, ["group_vars/all/vault.yml"])
+    (found,) = secret_problems({"pryv_secrets": None}, WANTED, ["group_vars/all/vault.yml"])
     assert (found["where"], found["problem"]) == ("group_vars/all/vault.yml", "is locked")
     assert "--ask-vault-pass or ANSIBLE_VAULT_PASSWORD_FILE" in found["remedy"]
 
@@ -127,6 +129,17 @@ class HostVars(dict[str, dict[str, Any]]):
 
     def raw_get(self, host: str) -> dict[str, Any]:
         return self[host]
+
+
+def variable_problems(
+    hostvars: Any, hosts: list[str], specifications: list[dict[str, Any]], others: list[str]
+) -> list[Problem]:
+    """What is wrong with the hosts' variables, beside what roles with these specifications document."""
+    options: dict[str, Any] = {}
+    for specification in specifications:
+        options |= specification["argument_specs"]["main"]["options"]
+    inventory = dataclasses.replace(filter_plugin.inventory(hostvars), options=options)
+    return variables_check.variable_problems(inventory, hosts, others)
 
 
 SPECIFICATIONS = [
@@ -243,20 +256,44 @@ def test_a_template_that_only_a_run_can_resolve_passes() -> None:
     assert variable_problems(hostvars, ["co1"], SPECIFICATIONS, []) == []
 
 
-def test_the_role_knows_the_variables_that_the_topology_reads() -> None:
-    known = yaml.safe_load((ROOT / "roles/preflight/vars/main.yml").read_text())["preflight_inventory_variables"]
-    assert set(reader.PLATFORM_VARIABLES + reader.HOST_VARIABLES) <= set(known)
+def test_what_the_topology_reads_is_known_without_a_role() -> None:
+    hostvars = HostVars(co1=dict.fromkeys(reader.PLATFORM_VARIABLES + reader.HOST_VARIABLES, "x"))
+    inventory = filter_plugin.inventory(hostvars, {"all": ["co1"]})
+    assert variables_check.problems(dataclasses.replace(inventory, options={"pryv_domains": {}})) == []
+
+
+def test_an_inventory_has_one_report() -> None:
+    """Each role's check among it, once it is known who is who; what stands in the way of that is told alone."""
+    common = {"pryv_domain": "x.test", "pryv_environment": "development", "pryv_admin_networks": ["198.51.100.0/24"]}
+    hostvars = HostVars(
+        co1={**common, "ansible_host": "192.0.2.1", "privacy_zone": "ch", "core_log_days": 0},
+        reg1={**common, "ansible_host": "192.0.2.2", "nginx_log_days": 0, "docker_address_pool": "192.0.2.0/24"},
+        web1={**common, "ansible_host": "192.0.2.3", "firewall_egress": [], "hardening_journal_forward_to": "http://a"},
+    )
+    groups = {"all": ["co1", "reg1", "web1"], "core": ["co1"], "registry": ["reg1"], "web": ["web1"]}
+    report = preflight.inventory_report(filter_plugin.inventory(hostvars, groups), [], [], {})
+    wrong = {problem["where"] for problem in report["problems"]}
+    assert {"co1: core_log_days", "reg1: nginx_log_days", "reg1: docker_address_pool"} <= wrong
+    assert {"web1: hardening_journal_forward_to", "pryv_secrets.mail_key", "pryv_core_admin_keys.co1"} <= wrong
+    assert (report["asks"], report["has_variables"], report["has_administrators"]) == (True, False, True)
+    assert report["topology"]["leader"] == "reg1"
+    hostvars["co1"]["privacy_zone"] = "CHANGE_ME"
+    report = preflight.inventory_report(filter_plugin.inventory(hostvars, groups), [], [], {})
+    assert (report["asks"], report["topology"]) == (False, {})
+    wrong = {problem["where"] for problem in report["problems"]}
+    assert "co1: privacy_zone" in wrong
+    assert "co1: core_log_days" not in wrong
 
 
 def test_files_on_the_controller() -> None:
     values = {"co1": {"archives": ["/a.tar", "/b.tar"], "key": ""}, "web1": {"archives": ["/a.tar"], "key": "/k.pem"}}
-    files = preflight.controller_files(values | {"co2": {"archives": [], "key": None}})
-    assert files == [
+    found = files.controller_files(values | {"co2": {"archives": [], "key": None}})
+    assert found == [
         {"where": "co1: archives", "path": "/a.tar"},
         {"where": "co1: archives", "path": "/b.tar"},
         {"where": "web1: key", "path": "/k.pem"},
     ]
-    assert lines(preflight.missing_files(files[:1])) == ["error co1: archives: there is no /a.tar on this machine"]
+    assert lines(files.missing_files(found[:1])) == ["error co1: archives: there is no /a.tar on this machine"]
 
 
 def test_values_are_those_of_the_inventory_as_far_as_they_can_be_told() -> None:
@@ -283,7 +320,7 @@ def test_images_of_an_archive_are_named_by_tag() -> None:
         "co3": archive | {"pryv_image_archive": []},
         "web1": archive,
     }
-    assert lines(preflight.archive_problems(values, groups)) == [
+    assert lines(files.archive_problems(values, groups)) == [
         "error co1: core_images.image: is pinned by digest, which an image from pryv_image_archive does not have"
     ]
 
@@ -514,7 +551,7 @@ FORWARDED = {"hardening_journal_forward_to": "https://logs.example.com"}
         ({}, []),
         ({"core_audit_methods": ["all"]}, []),
         ({"core_audit_methods": ["events.all", "accesses.all", "auth.login"]}, []),
-        ({"core_audit_methods": list(preflight.AUDITED)}, []),
+        ({"core_audit_methods": list(production.AUDITED)}, []),
         (
             {"core_audit_methods": ["accesses.create"]},
             ["error co1: core_audit_methods: leaves out events.get, events.getOne, events.create, events.update"],
@@ -535,16 +572,16 @@ FORWARDED = {"hardening_journal_forward_to": "https://logs.example.com"}
 )
 def test_what_a_platform_for_peoples_data_needs(given: dict[str, Any], expected: list[str]) -> None:
     values = {"co1": FORWARDED | given}
-    found = preflight.production_problems(values, "production", None, ["co1"])
+    found = production.production_problems(values, "production", None, ["co1"])
     assert [line[: len(start)] for line, start in zip(lines(found), expected, strict=True)] == expected
     assert all("or say why not: `preflight_waivers: {" in problem["remedy"] for problem in found)
-    assert preflight.production_problems(values, "integration", None, ["co1"]) == []
+    assert production.production_problems(values, "integration", None, ["co1"]) == []
     less = {"error": "warning", "warning": "note"}
-    reasons = dict.fromkeys(preflight.WAIVERS, "the contract ")
-    waived = preflight.production_problems(values, "production", reasons, ["co1"])
+    reasons = dict.fromkeys(production.WAIVERS, "the contract ")
+    waived = production.production_problems(values, "production", reasons, ["co1"])
     assert [problem["severity"] for problem in waived] == [less[problem["severity"]] for problem in found]
     assert all(problem["problem"].endswith("; waived: the contract") for problem in waived)
-    others = lines(preflight.production_problems(values, "production", None, ["co2"]))
+    others = lines(production.production_problems(values, "production", None, ["co2"]))
     assert others == [line for line in lines(found) if "core_" not in line], "the audit trail is the cores'"
 
 
@@ -567,12 +604,12 @@ def test_what_a_platform_for_peoples_data_needs(given: dict[str, Any], expected:
 )
 def test_what_waivers_have_to_be(waivers: object, expected: list[str]) -> None:
     for environment in ("production", "development"):
-        found = lines(preflight.production_problems({"co1": FORWARDED}, environment, waivers, ["co1"]))
+        found = lines(production.production_problems({"co1": FORWARDED}, environment, waivers, ["co1"]))
         assert [line[: len(f"error {start}")] for line, start in zip(found, expected, strict=True)] == [
             f"error {start}" for start in expected
         ]
     unaudited: dict[str, dict[str, Any]] = {"co1": FORWARDED | {"core_audit_methods": []}}
-    last = preflight.production_problems(unaudited, "production", waivers, ["co1"])[-1]
+    last = production.production_problems(unaudited, "production", waivers, ["co1"])[-1]
     assert last["severity"] == "error", "what is wrong waives nothing"
 
 
@@ -598,7 +635,7 @@ def test_cores_that_cannot_send_the_audit_trail_on_are_told_of(
     def found(waivers: object) -> list[Problem]:
         known = systems["hardening_systems_that_upload_one_journal"]
         platform = PLATFORM | {"environment": environment}
-        return preflight.audit_forwarding_problems(results, values, platform, known, waivers)
+        return production.audit_forwarding_problems(results, values, platform, known, waivers)
 
     told = found(None)
     assert [problem["severity"] for problem in told] == ([severity] if severity else []), "the core alone has one"
@@ -608,7 +645,7 @@ def test_cores_that_cannot_send_the_audit_trail_on_are_told_of(
         assert "take Debian 13 or Ubuntu 24.04" in problem["remedy"]
         assert "`preflight_waivers: {audit_trail_forwarding: REASON}`" in problem["remedy"]
     less = found({"audit_trail_forwarding": "shipped by the backup"})
-    assert [problem["severity"] for problem in less] == ([preflight.LESS[severity]] if severity else [])
+    assert [problem["severity"] for problem in less] == ([production.LESS[severity]] if severity else [])
     assert all(problem["problem"].endswith("waived: shipped by the backup") for problem in less)
 
 
@@ -618,8 +655,8 @@ def test_waivers_and_audited_methods_are_those_that_the_roles_document() -> None
         return dict(content["argument_specs"]["main"]["options"])
 
     documented = " ".join(options("preflight")["preflight_waivers"]["description"])
-    assert re.findall(r"C\((\w+)\):", documented) == list(preflight.WAIVERS)
-    assert set(preflight.AUDITED) < set(options("core")["core_audit_methods"]["choices"])
+    assert re.findall(r"C\((\w+)\):", documented) == list(production.WAIVERS)
+    assert set(production.AUDITED) < set(options("core")["core_audit_methods"]["choices"])
     specification = {"argument_specs": {"main": {"options": options("core")}}}
     (found,) = variable_problems(HostVars(co1={"core_audit_methods": ["event.get"]}), ["co1"], [specification], [])
     assert "got no match for: event.get" in found["problem"].lower()
@@ -682,7 +719,7 @@ def survey(**changed: Any) -> dict[str, Any]:
 
 
 def found(host: str, **changed: Any) -> list[str]:
-    return lines(preflight.survey_problems({host: survey(**changed)}, PLATFORM))
+    return lines(machines.survey_problems({host: survey(**changed)}, PLATFORM))
 
 
 def test_a_fit_host_passes() -> None:
@@ -712,8 +749,8 @@ def test_a_route_that_hardening_takes_away_is_told_before() -> None:
 
 def test_a_slow_answer_is_no_wrong_clock() -> None:
     results = {"co1": survey(clock_offset=50)}
-    assert preflight.survey_problems(results, PLATFORM, now=60) == []
-    assert lines(preflight.survey_problems(results, PLATFORM, now=10)) == [
+    assert machines.survey_problems(results, PLATFORM, now=60) == []
+    assert lines(machines.survey_problems(results, PLATFORM, now=10)) == [
         "error co1: its clock is 40 s ahead of this machine's"
     ]
 
@@ -753,7 +790,7 @@ def test_ports_are_those_that_the_compose_files_publish() -> None:
         return {("udp" if protocol else "tcp", int(port)) for port, protocol in found}
 
     def inside(role: str) -> set[tuple[str, int]]:
-        return {port for port, where in preflight.PORTS[role].items() if where == "inside"}
+        return {port for port, where in machines.PORTS[role].items() if where == "inside"}
 
     assert published("web") == inside("web")
     assert published("core") == inside("core")
@@ -779,11 +816,11 @@ def test_hosts_that_do_not_answer_or_cannot_be_surveyed() -> None:
         "co1": {"unreachable": True, "msg": "Failed to connect to the host via ssh: Connection timed out"},
         "reg1": {"failed": True, "msg": "MODULE FAILURE", "module_stderr": "sudo: a password is required\n"},
     }
-    assert lines(preflight.survey_problems(results, PLATFORM)) == [
+    assert lines(machines.survey_problems(results, PLATFORM)) == [
         "error co1: does not answer on 192.0.2.11: Connection timed out",
         "error reg1: cannot be surveyed: sudo: a password is required",
     ]
-    (dead, _) = preflight.survey_problems(results, PLATFORM, unreachable="warning")
+    (dead, _) = machines.survey_problems(results, PLATFORM, unreachable="warning")
     assert dead["severity"] == "warning"
     assert "left out of this run" in dead["remedy"]
 
@@ -805,7 +842,7 @@ def test_hosts_that_do_not_answer_or_cannot_be_surveyed() -> None:
 )
 def test_no_place_for_data(changed: dict[str, Any], where: str, expected: str) -> None:
     place = survey()["survey"]["data_place"] | changed
-    (problem,) = preflight.survey_problems({"co1": survey(data_place=place)}, PLATFORM)
+    (problem,) = machines.survey_problems({"co1": survey(data_place=place)}, PLATFORM)
     assert lines([problem])[0].startswith(f"error co1: pryv_data_directory: {where}")
     assert expected in problem["remedy"]
 
@@ -846,7 +883,7 @@ def test_mistakes_in_sudos_files_are_named() -> None:
 )
 def test_who_cannot_become_root_is_named(reason: str, account: str, problem: str, remedy: str) -> None:
     result = {"failed": True, "msg": reason, "account": account}
-    (told,) = preflight.survey_problems({"co1": result}, PLATFORM)
+    (told,) = machines.survey_problems({"co1": result}, PLATFORM)
     assert told["problem"].startswith(problem)
     assert told["remedy"].startswith(remedy)
 
@@ -867,7 +904,7 @@ def test_other_firewalls_are_named_with_what_to_do(
     firewall: tuple[str, str, list[str]], severity: str, expected: str, remedy: str
 ) -> None:
     told = dict(zip(("name", "hook", "open"), firewall, strict=True))
-    (problem,) = preflight.survey_problems({"web1": survey(firewalls=[told])}, PLATFORM)
+    (problem,) = machines.survey_problems({"web1": survey(firewalls=[told])}, PLATFORM)
     assert problem["severity"] == severity
     assert expected in problem["problem"]
     assert remedy in problem["remedy"]
@@ -880,12 +917,12 @@ def test_who_holds_the_lock_of_apt_is_named() -> None:
 
 
 def test_delegation() -> None:
-    assert preflight.delegation_problems(PLATFORM, ["192.0.2.21"]) == []
-    (problem,) = preflight.delegation_problems(PLATFORM, [])
+    assert dns.delegation_problems(PLATFORM, ["192.0.2.21"]) == []
+    (problem,) = dns.delegation_problems(PLATFORM, [])
     assert problem["severity"] == "warning"
     assert problem["problem"] == "is not found in DNS from here; the registry is 192.0.2.21"
     assert "dns1.pryv.example.com (192.0.2.21)" in problem["remedy"]
-    (problem,) = preflight.delegation_problems(PLATFORM, ["198.51.100.1"])
+    (problem,) = dns.delegation_problems(PLATFORM, ["198.51.100.1"])
     assert problem["problem"].startswith("leads to 198.51.100.1 from here")
 
 
