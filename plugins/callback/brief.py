@@ -54,11 +54,12 @@ def some(names: Iterable[str]) -> str:
 
 
 def concern(task: Task) -> str:
-    """The role that a task is run for: the outermost one where roles include each other; empty where there is none."""
-    name, node = "", task
-    while node is not None:
-        name, node = node._role.get_name() if node._role else name, node._parent
-    return name
+    """The role of the play that a task is run for, also when that includes or needs others; empty without one."""
+    block = task
+    while block._parent is not None:
+        block = block._parent
+    roles = [*(block.get_dep_chain() or ()), block._role]
+    return roles[0].get_name() if roles[0] else ""
 
 
 def outcome(changes: Mapping[str, int], hosts: int, *, check: bool) -> str:
