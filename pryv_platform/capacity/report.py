@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+
+from pryv_platform.picture import WIDTH, Box, Lane, draw, text
 
 Rows = Sequence[Sequence[str]]
 
@@ -106,14 +109,6 @@ def capacity_table(plan: Mapping[str, Any], forecast: Mapping[str, Any]) -> str:
 # --- drawings -------------------------------------------------------------------------------------
 
 
-def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
-    return f'<text x="{x:g}" y="{y:g}" class="{kind}" text-anchor="{anchor}">{html.escape(text)}</text>'
-
-
-def _box(x: float, y: float, width: float, height: float, kind: str) -> str:
-    return f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="6" class="{kind}"/>'
-
-
 def _svg(width: float, height: float, title: str, body: Iterable[str]) -> str:
     head = f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{html.escape(title)}">'
     return "\n".join([head, *body, "</svg>"])
@@ -163,12 +158,12 @@ def capacity_chart(forecast: Mapping[str, Any], zone: str) -> str:
     step = _step(highest, 5)
     for tick in range(0, int(highest) + 1, step):
         body.append(f'<path d="M{left} {y(tick):.1f}H{width - right}" class="grid"/>')
-        body.append(_text(left - 8, y(tick) + 4, number(tick), "tick", "end"))
+        body.append(text(left - 8, y(tick) + 4, number(tick), "tick", "end"))
     every = next(distance for distance in (1, 3, 6, 12, 24, 48) if len(history) / distance <= 9)
     for month in range(0, len(history), every):
-        body.append(_text(x(month), height - bottom + 20, history[month]["month"], "tick", "middle"))
+        body.append(text(x(month), height - bottom + 20, history[month]["month"], "tick", "middle"))
     body.append(f'<path d="M{left} {y(at_most):.1f}H{width - right}" class="limit"/>')
-    body.append(_text(width - right, y(at_most) - 7, f"full: {number(at_most)} users", "note", "end"))
+    body.append(text(width - right, y(at_most) - 7, f"full: {number(at_most)} users", "note", "end"))
     for index, (month, first, last) in enumerate(_line_groups(history)):
         points = [(x(at), y(entry["users_per_core"][first])) for at, entry in enumerate(history) if at >= month]
         path = "L".join(f"{across:.1f} {up:.1f}" for across, up in points)
@@ -178,75 +173,42 @@ def capacity_chart(forecast: Mapping[str, Any], zone: str) -> str:
         body.append(f'<circle cx="{across:.1f}" cy="{up:.1f}" r="3.5" class="dot dot{index % 4}"/>')
         # Beside the point where the line begins, and out of its way.
         body.append(
-            _text(across + 8, up + 18, name, "note") if month == 0 else _text(across - 9, up + 4, name, "note", "end")
+            text(across + 8, up + 18, name, "note") if month == 0 else text(across - 9, up + 4, name, "note", "end")
         )
     title = f"Users of each core of zone {zone} from {history[0]['month']} to {history[-1]['month']}, as in the table"
     return _svg(width, height, title, body)
 
 
-# Of the drawing of the platform, in its own units.
-CLIENTS_RIGHT = 104
-LANE_LEFT = 188
-LANE_RIGHT = 760
-PADDING = 14
-GAP = 10
-TILE_WIDTH = 100
-TILE_HEIGHT = 46
-HEADING = 30
-TILES_PER_ROW = (LANE_RIGHT - LANE_LEFT - 2 * PADDING + GAP) // (TILE_WIDTH + GAP)
-ROWS_SHOWN = 2
-ZONES_SHOWN = 12
-ARROW = (
-    '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
-    '<path d="M0 0L8 4L0 8z" class="head"/></marker></defs>'
-)
+# Of very many zones, and of very many cores of a zone, the first ones are drawn.
+ZONES_SHOWN, CORES_SHOWN = 12, 8
 
 
-def _tile(x: float, y: float, name: str, machine: Mapping[str, Any] | None) -> str:
-    """Draw a machine with its name and size."""
-    middle = x + TILE_WIDTH / 2
-    if machine is None:
-        return _text(middle, y + 28, name, "note", "middle")
-    size = f"{number(machine['cpus']['value'])} CPU, {number(machine['ram_gb']['value'])} GB"
-    box = _box(x, y, TILE_WIDTH, TILE_HEIGHT, "machine")
-    return box + _text(middle, y + 20, name, "name", "middle") + _text(middle, y + 36, size, "note", "middle")
+def _machine(name: str, figures: Mapping[str, Mapping[str, Any]]) -> Box:
+    return Box(name, f"{number(figures['cpus']['value'])} CPU, {number(figures['ram_gb']['value'])} GB")
 
 
-def _lane(y: float, height: float, kind: str, title: str, protocols: str) -> list[str]:
-    """Draw the place of a role or a zone, and the arrow from people's apps to it."""
-    middle = y + height / 2 + PADDING / 2
-    return [
-        _box(LANE_LEFT, y, LANE_RIGHT - LANE_LEFT, height, kind),
-        _text(LANE_LEFT + PADDING, y + 20, title, "title"),
-        f'<path d="M{CLIENTS_RIGHT} {middle:g}H{LANE_LEFT - 3}" class="flow" marker-end="url(#arrow)"/>',
-        _text((CLIENTS_RIGHT + LANE_LEFT) / 2 - 2, middle - 7, protocols, "note", "middle"),
-    ]
+def _zone(name: str, zone: Mapping[str, Any]) -> Lane:
+    boxes = [_machine(core, zone["machine"]) for core in zone["core_names"]]
+    if len(boxes) > CORES_SHOWN:
+        boxes = [*boxes[: CORES_SHOWN - 1], Box(f"and {number(len(boxes) - CORES_SHOWN + 1)} more", "")]
+    return Lane(f"Privacy zone {name}", boxes, ["HTTPS"], f"{number(zone['users'])} users", "zone")
 
 
-def _tiles(
-    y: float, tiles: Iterable[tuple[str, Mapping[str, Any] | None]], step: float = TILE_WIDTH + GAP
-) -> list[str]:
-    """Draw machines side by side, in rows."""
-    return [
-        _tile(
-            LANE_LEFT + PADDING + index % TILES_PER_ROW * step,
-            y + HEADING + index // TILES_PER_ROW * (TILE_HEIGHT + GAP),
-            *tile,
-        )
-        for index, tile in enumerate(tiles)
-    ]
-
-
-def _zone_lane(y: float, zone: str, figures: Mapping[str, Any]) -> tuple[float, list[str]]:
-    """Draw a privacy zone; of very many cores the first ones. Returns its height, too."""
-    most, machine = ROWS_SHOWN * TILES_PER_ROW, figures["machine"]
-    shown: list[tuple[str, Mapping[str, Any] | None]] = [(name, machine) for name in figures["core_names"]]
-    if len(shown) > most:
-        shown = [*shown[: most - 1], (f"and {len(shown) - most + 1} more", None)]
-    height = HEADING + -(-len(shown) // TILES_PER_ROW) * (TILE_HEIGHT + GAP) + 2
-    drawing = _lane(y, height, "zone", f"privacy zone {zone}", "HTTPS")
-    drawing.append(_text(LANE_RIGHT - PADDING, y + 20, f"{number(figures['users'])} users", "note", "end"))
-    return height, drawing + _tiles(y, shown)
+def _lanes(plan: Mapping[str, Any]) -> Iterable[Lane]:
+    """Yield roles and privacy zones."""
+    if plan["scenario"]["name"] == "development":
+        ((name, zone),) = plan["zones"].items()
+        title = f"One machine with web, registry and core; privacy zone {name}"
+        yield replace(_zone(name, zone), title=title, ports=["HTTPS, DNS"])
+        return
+    web, registry = plan["web"], plan["registry"]
+    pages = _machine("web1", web["machine"]) if web["count"] else Box("elsewhere", "", "elsewhere")
+    yield Lane("Web", [pages], ["HTTPS"], web["rule"])
+    hosts = [_machine(f"reg{index + 1}", registry["machine"]) for index in range(registry["count"])]
+    note = "copies over TLS" if len(hosts) > 1 else ""
+    yield Lane("Registry", hosts, ["HTTPS, DNS"], note, replicates=len(hosts) > 1)
+    for name, zone in list(plan["zones"].items())[:ZONES_SHOWN]:
+        yield _zone(name, zone)
 
 
 def capacity_diagram(plan: Mapping[str, Any]) -> str:
@@ -258,47 +220,10 @@ def capacity_diagram(plan: Mapping[str, Any]) -> str:
     Returns:
         An SVG element that takes its colours from the page.
     """
-    height = HEADING + TILE_HEIGHT + GAP + 2
-    if plan["scenario"]["name"] == "development":
-        ((zone, figures),) = plan["zones"].items()
-        body = _lane(0, height, "zone", f"one machine with web, registry and core; privacy zone {zone}", "HTTPS, DNS")
-        body += _tiles(0, [(name, figures["machine"]) for name in figures["core_names"]])
-        return _platform(height, f"one machine with all roles, zone {zone}", body)
-
-    web, registry = plan["web"], plan["registry"]
-    body, y = _lane(0, height, "lane", "web", "HTTPS"), float(height + PADDING)
-    body += (
-        _tiles(0, [("web1", web["machine"])]) if web["count"] else [_text(LANE_LEFT + PADDING, 56, web["rule"], "note")]
-    )
-    body += _lane(y, height, "lane", "registry", "HTTPS, DNS")
-    hosts = [(f"reg{index + 1}", registry["machine"]) for index in range(registry["count"])]
-    body += _tiles(y, hosts, step=TILE_WIDTH + 110)
-    if len(hosts) > 1:
-        start, middle = LANE_LEFT + PADDING + TILE_WIDTH, y + HEADING + TILE_HEIGHT / 2
-        body.append(f'<path d="M{start} {middle:g}h107" class="flow" marker-end="url(#arrow)"/>')
-        body.append(_text(start + 55, middle - 7, "replication", "note", "middle"))
-    y += height
-    body.append(f'<path d="M{LANE_RIGHT - 40} {y:g}v41" class="flow" marker-end="url(#arrow)"/>')
-    told = "new users, to the core of their zone with the fewest users"
-    body.append(_text(LANE_RIGHT - 50, y + 26, told, "note", "end"))
-    y += 44
-
-    for zone, figures in list(plan["zones"].items())[:ZONES_SHOWN]:
-        zone_height, drawing = _zone_lane(y, zone, figures)
-        body += drawing
-        y += zone_height + PADDING
-    if len(plan["zones"]) > ZONES_SHOWN:
-        body.append(_text(LANE_LEFT + PADDING, y + 8, f"and {len(plan['zones']) - ZONES_SHOWN} more zones", "note"))
-        y += 24
+    more = len(plan["zones"]) - ZONES_SHOWN
+    height, body = draw(list(_lanes(plan)), [f"and {more} more zones"] if more > 0 else [])
     zones = "; ".join(f"zone {name}: {zone['cores']} cores" for name, zone in plan["zones"].items())
-    return _platform(y - PADDING, f"{web['count']} web, {registry['count']} registry, {zones}", body)
-
-
-def _platform(height: float, words: str, body: Iterable[str]) -> str:
-    """Put people's apps beside what they talk to."""
-    middle = CLIENTS_RIGHT / 2
-    clients = _box(0, 1, CLIENTS_RIGHT, height - 1, "lane")
-    clients += _text(middle, height / 2 - 4, "people's", "name", "middle") + _text(
-        middle, height / 2 + 14, "apps", "name", "middle"
-    )
-    return _svg(LANE_RIGHT + 1, height + 1, f"The platform: {words}", [ARROW, clients, *body])
+    words = f"{plan['web']['count']} web, {plan['registry']['count']} registry, {zones}"
+    if plan["scenario"]["name"] == "development":
+        words = f"one machine with all roles, {zones}"
+    return _svg(WIDTH, height, f"The platform: {words}", body)
