@@ -28,7 +28,6 @@ from pryv_platform.capacity import worksheet as capacity_worksheet
 from pryv_platform.capacity.check import capacity_problems
 from pryv_platform.capacity.forecast import capacity_forecast, requirement_problems
 from pryv_platform.capacity.plan import capacity_plan
-from pryv_platform.capacity.requirements import core_counts
 from pryv_platform.checks import data_disk as data_disk_checks
 from pryv_platform.checks import (
     dns,
@@ -264,7 +263,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "capacity_table": capacity_report.capacity_table,
     "capacity_worksheet": capacity_worksheet.capacity_worksheet,
     "capacity_worksheet_rows": capacity_worksheet.capacity_worksheet_rows,
-    "core_counts": core_counts,
     "data_disk_destroy_wanted": for_this_run(data_disk.destroy_wanted),
     "data_disk_next_key": data_disk.next_recovery_key,
     "data_disk_problems": data_disk_problems,

@@ -60,6 +60,10 @@ def filters() -> dict[str, Callable[..., Any]]:
     return found
 
 
+def test_every_filter_is_documented() -> None:
+    assert sorted(filters()) == DOCUMENTED
+
+
 def test_ansible_doc_shows_what_filters_do() -> None:
     for name, entry in shown("filter", DOCUMENTED).items():
         assert entry["doc"]["short_description"], name
