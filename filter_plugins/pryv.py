@@ -205,6 +205,11 @@ def data_disk_problems(groups: Mapping[str, Sequence[str]], hostvars: Any, hosts
     return data_disk_checks.problems(inventory(hostvars, groups), hosts)
 
 
+def docker_host_problems(results: Mapping[str, Any], hostvars: Any) -> Any:
+    """Filter: see `pryv_platform.checks.docker.host_problems`."""
+    return docker_checks.host_problems(inventory(hostvars), results)
+
+
 def archive_paths(hostvars: Any) -> list[str]:
     """Filter: return the paths of the image archives that the inventory names and the controller has."""
     found = files.controller_files(inventory(hostvars).known(hostvars, ["pryv_image_archive"]))
@@ -269,7 +274,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "data_disk_recovery_keys": data_disk.recovery_keys,
     "data_disk_unseal": unseal,
     "delegation_problems": dns.delegation_problems,
-    "docker_host_problems": for_this_run(docker_checks.docker_host_problems),
+    "docker_host_problems": docker_host_problems,
     "docker_networks": docker.docker_networks,
     "docker_take_over_wanted": for_this_run(docker.take_over_wanted),
     "images_to_load": images.images_to_load,

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from pryv_platform.topology.placeholders import PLACEHOLDER
+
 DOCUMENTATION = r"""
 name: capacity_inventory
 short_description: Write an inventory for a capacity plan
@@ -36,8 +38,6 @@ _value:
   description: Text of each file by its path in the inventory.
   type: dict
 """
-
-PLACEHOLDER = "CHANGE_ME"
 
 
 def _host(

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from pryv_platform.capacity.guide import ATTACHMENT_WRITES, CORE_LIMITS, LEAVES, METRICS, PARTS, USERS, Field, Metric
 from pryv_platform.capacity.numbers import EXACT, ceiling_of_ratio, exact, plain
 from pryv_platform.problems import InputError, Problem, make_error
+from pryv_platform.topology.placeholders import PLACEHOLDER
 
 ENVIRONMENTS = ("development", "integration", "production")
-PLACEHOLDER = "CHANGE_ME"
 # As the topology has it: the zone's name is also that of its hosting in the registry.
 ZONE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 # Of the names that core_name gives, co1 to c999; longer ones could be users'.

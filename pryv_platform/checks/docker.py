@@ -201,6 +201,18 @@ def _within(address: str | None, network: ipaddress.IPv4Network) -> bool:
         return False
 
 
+def host_problems(inventory: Inventory, results: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
+    """Check what hosts have of Docker, and their routes.
+
+    Args:
+        inventory: What the operator wrote down.
+        results: Results of machine_survey by host.
+    """
+    values = inventory.known(results, ["docker_address_pool", "docker_take_over"])
+    pool = str(inventory.default("docker_address_pool"))
+    return docker_host_problems(results, values, pool, inventory.command_line)
+
+
 def problems(inventory: Inventory) -> list[Problem]:
     """Check that the containers' addresses are nobody else's."""
     values = inventory.known(inventory.members("all"), ["docker_address_pool", "pryv_admin_networks"])

@@ -10,10 +10,10 @@ from typing import Any
 
 from pryv_platform.inventory import Inventory, UnreadableError
 from pryv_platform.problems import Problem, make_error
+from pryv_platform.topology.placeholders import PLACEHOLDER
 
 #: What `useradd` takes on every system, and what needs no quotes in sshd's and sudo's files.
 NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
-PLACEHOLDER = "CHANGE_ME"
 FIELDS = {"name", "keys", "sudo"}
 KEY_TYPES = (
     "ssh-ed25519",
