@@ -182,7 +182,7 @@ def facts(release: t.Mapping[str, str]) -> dict[str, t.Any]:
         "distribution_major_version": release.get("VERSION_ID", "").partition(".")[0],
         "distribution_version": release.get("VERSION_ID", ""),
         "memtotal_mb": ram_mb(),
-        "processor_vcpus": cpus(),
+        "processor_nproc": cpus(),
     }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -366,7 +367,7 @@ def test_this_machine() -> None:
     assert found["cpus"] >= 1
     assert found["ram_mb"] > 100
     facts = answer["ansible_facts"]
-    assert (facts["processor_vcpus"], facts["memtotal_mb"]) == (found["cpus"], found["ram_mb"])
+    assert (facts["processor_nproc"], facts["memtotal_mb"]) == (found["cpus"], found["ram_mb"])
     assert facts["distribution"].lower() == found["system"]["ID"]
     assert 0 < found["os_free_gb"] < found["os_disk_gb"]
 
@@ -374,3 +375,12 @@ def test_this_machine() -> None:
 def test_a_mounted_data_directory_is_the_data_disk() -> None:
     size, device = machine_survey.data_disk("/proc", None)
     assert (size, device) == (0, None)
+
+
+def test_it_tells_each_fact_that_roles_read() -> None:
+    """Where preflight has asked a host, nobody else does."""
+    roles = Path(__file__).parents[2] / "roles"
+    files = [file for kind in ("yml", "j2") for file in roles.rglob(f"*.{kind}")]
+    read = {name for file in files for name in re.findall(r"\bansible_facts\.(\w+)", file.read_text())}
+    assert read
+    assert read <= set(machine_survey.facts({"ID": "debian", "VERSION_ID": "13"}))
