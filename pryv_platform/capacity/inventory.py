@@ -10,35 +10,6 @@ import yaml
 
 from pryv_platform.topology.placeholders import PLACEHOLDER
 
-DOCUMENTATION = r"""
-name: capacity_inventory
-short_description: Write an inventory for a capacity plan
-description:
-  - Makes the hosts file and the requirements of an inventory that has exactly the machines of a plan. Addresses and
-    data disks are placeholders, and each host's comment says how large a machine it is.
-options:
-  _input:
-    description: What P(capacity_plan#filter) returned.
-    type: dict
-    required: true
-  variables:
-    description: Variables that the plan was made from, for C(group_vars/all/capacity.yml).
-    type: dict
-    required: true
-"""
-
-EXAMPLES = r"""
-- name: Show the inventory
-  ansible.builtin.debug:
-    msg: "{{ (plan | capacity_inventory({'privacy_zones': privacy_zones}))['hosts.yml'] }}"
-"""
-
-RETURN = r"""
-_value:
-  description: Text of each file by its path in the inventory.
-  type: dict
-"""
-
 
 def _host(
     name: str, machine: Mapping[str, Mapping[str, Any]], variables: Iterable[str] = (), *, data_disk: bool = False

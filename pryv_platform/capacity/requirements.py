@@ -12,10 +12,8 @@ from pryv_platform.capacity.guide import ATTACHMENT_WRITES, CORE_LIMITS, LEAVES,
 from pryv_platform.capacity.numbers import EXACT, ceiling_of_ratio, exact, plain
 from pryv_platform.problems import InputError, Problem, make_error
 from pryv_platform.topology.placeholders import PLACEHOLDER
+from pryv_platform.topology.reader import ENVIRONMENTS, LABEL
 
-ENVIRONMENTS = ("development", "integration", "production")
-# As the topology has it: the zone's name is also that of its hosting in the registry.
-ZONE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 # Of the names that core_name gives, co1 to c999; longer ones could be users'.
 MOST_CORES = 999
 FEWER_CORES = (
@@ -146,7 +144,7 @@ def _read(
         problems.append(make_error("privacy_zones", found, right))
         return zones, limits
     for name, source in privacy_zones.items():
-        if not isinstance(name, str) or not ZONE_NAME.fullmatch(name):
+        if not isinstance(name, str) or not LABEL.fullmatch(name):
             right = (
                 "right is 1 to 63 characters of a-z, 0-9 and '-', beginning and ending with a letter or digit;"
                 " quote names that YAML reads otherwise ('no', '1')"

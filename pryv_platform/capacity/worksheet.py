@@ -14,35 +14,6 @@ import yaml
 
 from pryv_platform.problems import Problem, ProblemsError, make_error
 
-DOCUMENTATION = r"""
-name: capacity_worksheet
-short_description: Read the design guide's worksheet
-description:
-  - Reads a filled-in worksheet (C(docs/worksheet.csv) or C(docs/worksheet.yml)) into the structure of C(privacy_zones).
-  - All problems are reported at once, each with its row and column. Whether the figures make sense, the plan says.
-options:
-  _input:
-    description: Text of the worksheet.
-    type: str
-    required: true
-  name:
-    description: Name of the file; C(.csv), C(.yml) or C(.yaml) tells how it is written.
-    type: str
-    required: true
-"""
-
-EXAMPLES = r"""
-- name: Read the worksheet
-  ansible.builtin.set_fact:
-    privacy_zones: "{{ lookup('ansible.builtin.file', worksheet) | capacity_worksheet(worksheet) }}"
-"""
-
-RETURN = r"""
-_value:
-  description: Requirements by privacy zone, see docs/capacity.md.
-  type: dict
-"""
-
 # The guide's wording and units; the path is where the figure stands in a zone's requirements.
 ROWS = {
     ("ZONE", "Users (planned population)"): "users",

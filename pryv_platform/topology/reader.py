@@ -41,8 +41,8 @@ RESERVED_NAMES = ("reg", "reg2", "access", "service", "sw", "mfa", "mail", "adm"
 SHORTEST_USERNAME = 5
 LONGEST_USERNAME = 60
 LONGEST_DNS_NAME = 253
-_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_LABEL_RULE = "1 to 63 characters of a-z, 0-9 and '-', beginning and ending with a letter or digit"
+LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+LABEL_RULE = "1 to 63 characters of a-z, 0-9 and '-', beginning and ending with a letter or digit"
 
 
 def as_text(value: object) -> str:
@@ -109,7 +109,7 @@ class Reader:
             self.problem("pryv_domain", value, rule)
             return ""
         labels = value.split(".")
-        if len(labels) < 2 or not all(_LABEL.fullmatch(label) for label in labels) or labels[-1].isdigit():
+        if len(labels) < 2 or not all(LABEL.fullmatch(label) for label in labels) or labels[-1].isdigit():
             self.problem("pryv_domain", value, rule)
         longest = LONGEST_DNS_NAME - LONGEST_USERNAME - 1
         if len(value) > longest:
@@ -183,7 +183,7 @@ class Reader:
         """Refuse what is no name that the platform's own can be an alias of."""
         if is_placeholder(alias):
             return
-        if not isinstance(alias, str) or "." not in alias or not all(map(_LABEL.fullmatch, alias.split("."))):
+        if not isinstance(alias, str) or "." not in alias or not all(map(LABEL.fullmatch, alias.split("."))):
             self.problem("pryv_web_alias", alias, "a DNS name in lower case, for example pages.example.com")
         elif domain and (alias == domain or alias.endswith(f".{domain}")):
             self.problem("pryv_web_alias", alias, f"a name outside {domain}, which the platform answers for")
@@ -206,8 +206,8 @@ class Reader:
 
     def host(self, host: str, roles: Sequence[str]) -> dict[str, Any]:
         """Return what the topology says about a host."""
-        if not _LABEL.fullmatch(host):
-            self.problem(f"host {host}", host, f"a name that DNS can carry: {_LABEL_RULE}")
+        if not LABEL.fullmatch(host):
+            self.problem(f"host {host}", host, f"a name that DNS can carry: {LABEL_RULE}")
         if not roles:
             self.problem(f"host {host}", list(roles), f"add it to one of the groups {', '.join(ROLES)}")
         entry = {"roles": list(roles), **self.host_addresses(host), "ssh_port": self.ssh_port(host), "leads_to": []}
@@ -215,7 +215,7 @@ class Reader:
         if "core" in roles:
             self.core_name(host)
             self.core_accepts_users(host)
-            if isinstance(zone, str) and _LABEL.fullmatch(zone):
+            if isinstance(zone, str) and LABEL.fullmatch(zone):
                 entry["privacy_zone"] = str(zone)
             self.core_zone(host, zone)
         else:
@@ -256,9 +256,9 @@ class Reader:
             named = " and ".join(f"{group} ({given})" for group, given in groups.items())
             right = f"one: the host is in the groups {named}; leave it in one of them"
             self.problem(f"{host}: privacy_zone", zone, right)
-        if not (isinstance(zone, str) and _LABEL.fullmatch(zone)) and not self.waits(host, "privacy_zone"):
+        if not (isinstance(zone, str) and LABEL.fullmatch(zone)) and not self.waits(host, "privacy_zone"):
             quoted = ", in quotes" if isinstance(zone, bool | int) else ""
-            right = f"the zone's name{quoted}, in the vars of a child group of core: {_LABEL_RULE}"
+            right = f"the zone's name{quoted}, in the vars of a child group of core: {LABEL_RULE}"
             self.problem(f"{host}: privacy_zone", zone, right)
 
     def core_name(self, host: str) -> None:
