@@ -139,6 +139,8 @@ def logs(world: Path) -> list[Path]:
 def test_what_changes_fails_warns_or_reports_is_shown_and_nothing_else(ran: tuple[Path, str]) -> None:
     _, screen = ran
     before, _, after = screen.partition("PLAY RECAP")
+    # On a busy machine any task may take long.
+    before = re.sub(r"^ *\d+:\d\d  .* s, waiting for .*\n", "", before, flags=re.MULTILINE)
     for unchanged in ("Keep books", "Set a fact", "Find all well", "Pass over", "Hide", "included:", "(item=one)"):
         assert unchanged not in before
     assert "ok: [b]" not in screen
