@@ -223,7 +223,7 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # Ansible ships no
             hosts = sorted(host for host in lost if lost[host] == said)
             self._display.display(f"Needs attention: {', '.join(hosts)}: {said}", color=constants.COLOR_ERROR)
         for said, hosts in self._warned.items():
-            self._display.display(f"Needs attention: {some(hosts)}: {said}", color=constants.COLOR_WARN)
+            self._display.display(f"Needs attention: {some(sorted(hosts))}: {said}", color=constants.COLOR_WARN)
 
     def _is_shown(self, result: CallbackTaskResult) -> bool:
         return not self._is_brief or result.result.get("changed", False) or self._run_is_verbose(result)
