@@ -332,8 +332,13 @@ def test_no_log_holds_an_e_mail_address(platform: Platform) -> None:
     for path in (f"/{somebody}@example.org/uid", f"/{somebody}%40example.org/check_email?a=b@c"):
         platform.ask(leader, f"reg.{platform.domain}", path)
     platform.ask(leader, f"reg.{platform.domain}", f"/{somebody}/check_username")
-    logged = platform.machine(leader).check_output("cat /var/log/nginx/access.log")
-    assert f"GET /{somebody}/check_username " in logged
+    # Lines are written once a second.
+    deadline = time.monotonic() + 10
+    while f"GET /{somebody}/check_username " not in (
+        logged := platform.machine(leader).check_output("cat /var/log/nginx/access.log")
+    ):
+        assert time.monotonic() < deadline, "no line in the log"
+        time.sleep(0.5)
     assert "GET /(email)/uid " in logged
     assert "GET /(email)/check_email " in logged
     assert f"{somebody}@" not in logged
