@@ -16,6 +16,7 @@ import pytest
 from testinfra.host import Host
 
 from plugins.module_utils.config_tree_undo import UNDO_SERVICE
+from tests.hosts.conftest import Platform
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 UNITS = CHECKOUT / "docs" / "units.md"
@@ -274,13 +275,19 @@ def test_unit_that_undoes_changes_is_as_confined_as_the_docs_say(machine: Host) 
     check_exposure(machine, "config_tree-undo.service", UNDO_SERVICE.format(script="script"))
 
 
-def test_ssh_takes_keys_alone_and_forwards_nothing(machine: Host) -> None:
+def test_ssh_takes_keys_alone_and_forwards_to_hosts_behind_alone(machine: Host, platform: Platform) -> None:
+    behind = platform.topology["hosts"][machine.check_output("hostname")]["leads_to"]
     settings = dict(line.split(" ", 1) for line in machine.check_output("sshd -T").splitlines() if " " in line)
     expected = {
         "authenticationmethods": "publickey",
         "passwordauthentication": "no",
         "kbdinteractiveauthentication": "no",
-        "disableforwarding": "yes",
+        "disableforwarding": "no" if behind else "yes",
+        "allowtcpforwarding": "local" if behind else "no",
+        "permitopen": " ".join(behind) or "any",
+        "allowagentforwarding": "no",
+        "allowstreamlocalforwarding": "no",
+        "x11forwarding": "no",
     }
     assert {name: settings[name] for name in expected} == expected
     assert settings["permitrootlogin"] in {"no", "without-password"}
