@@ -99,7 +99,7 @@ users:
   returned: success
   type: dict
 strays:
-  description: Users on cores that neither the registry nor the inventory knows, by core.
+  description: Number of users on cores that neither the registry nor the inventory knows, by core.
   returned: success
   type: dict
 redis_version:
@@ -447,6 +447,7 @@ def main() -> None:
     strays = {core: names for core, names in (users or {}).items() if core not in known and core not in inventory}
     if strays:
         module.warn(stray_users(strays))
+    stray_counts = {core: len(names) for core, names in strays.items()}
     left_out = silent(module, {core: facts for core, facts in inventory.items() if core not in known})
     cores = [core for core in sorted(inventory) if core not in left_out]
     if module.params["probe"]:
@@ -454,7 +455,9 @@ def main() -> None:
             message = "No core answers, and a registry without a core cannot start. Set up a core first."
             module.fail_json(msg=message, left_out=left_out)
         warn_of_closed_zones(module, known, cores)
-    module.exit_json(changed=False, cores=cores, left_out=left_out, users=counts, strays=strays, redis_version=version)
+    module.exit_json(
+        changed=False, cores=cores, left_out=left_out, users=counts, strays=stray_counts, redis_version=version
+    )
 
 
 if __name__ == "__main__":
