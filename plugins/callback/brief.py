@@ -125,7 +125,8 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # Ansible ships no
         self._working: set[str] = set()
         self._changed: dict[str, list[str]] = {}
         self._warned: dict[str, list[str]] = {}
-        self._failed: dict[str, str] = {}
+        self._failed: dict[str, list[str]] = {}
+        self._missed: list[str] = []
 
     @property
     def _is_brief(self) -> bool:
@@ -141,7 +142,7 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # Ansible ships no
     def v2_playbook_on_start(self, playbook: Any) -> None:
         """Watch for what takes long."""
         super().v2_playbook_on_start(playbook)
-        if self._is_brief:
+        if self._is_brief and not context.CLIARGS.get("step"):
             # Display's lock is held while a task's process is forked, so it is safe to speak from a thread.
             threading.Thread(target=self._watch_for_long_tasks, daemon=True).start()
 
@@ -153,9 +154,11 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # Ansible ships no
             self._begin_play()
 
     def v2_playbook_on_no_hosts_matched(self) -> None:
-        """A play without hosts is not worth a word."""
+        """A play without hosts is worth a word where a run is limited to some, who may be the wrong ones."""
         if not self._is_brief:
             super().v2_playbook_on_no_hosts_matched()
+        elif context.CLIARGS["subset"]:
+            self._missed.append(self._play.get_name())
 
     def _task_start(self, task: Task, prefix: str | None = None) -> None:
         self._end_task()
@@ -202,7 +205,9 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # Ansible ships no
 
     def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
         """Show it in full, and keep it for the end."""
-        self._keep_failure(result)
+        self._working.discard(result.host.get_name())
+        if not ignore_errors:
+            self._keep_failure(result)
         super().v2_runner_on_failed(result, ignore_errors)
 
     def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
@@ -218,10 +223,16 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # Ansible ships no
         self._display.display(outcome(stats.changed, len(stats.processed), check=context.CLIARGS["check"]))
         self._display.display(took)
         # Others have failed in what was meant to be able to fail.
-        lost = {host: said for host, said in self._failed.items() if stats.failures.get(host) or stats.dark.get(host)}
+        lost = {
+            host: said[min(stats.rescued.get(host, 0), len(said) - 1)]
+            for host, said in self._failed.items()
+            if stats.failures.get(host) or stats.dark.get(host)
+        }
         for said in dict.fromkeys(lost.values()):
             hosts = sorted(host for host in lost if lost[host] == said)
             self._display.display(f"Needs attention: {', '.join(hosts)}: {said}", color=constants.COLOR_ERROR)
+        if self._missed:
+            self._display.display(f"No host of this run: {some(self._missed)}", color=constants.COLOR_WARN)
         for said, hosts in self._warned.items():
             self._display.display(f"Needs attention: {some(sorted(hosts))}: {said}", color=constants.COLOR_WARN)
 
@@ -245,7 +256,8 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # Ansible ships no
         host = result.host.get_name()
         self._working.discard(host)
         said = str(result.result.get("msg") or "see above").strip().partition("\n")[0]
-        self._failed[host] = f"{result.task.get_name()}: {said[:REPEATED_CHARACTERS]}"
+        failure = f"{result.task.get_name()}: {said[:REPEATED_CHARACTERS]}"
+        self._failed.setdefault(host, []).append(failure)
 
     def _print_task_banner(self, task: Task) -> None:
         self._begin_play()

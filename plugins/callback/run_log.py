@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ name: run_log
 type: aggregate
 short_description: Keeps what the default callback says with -v in a file beside the inventory
 description:
-  - Writes to C(runs/TIME-PLAYBOOK-PROCESS.log) beside the first inventory that is a file or a folder, whatever is shown
+  - Writes to C(runs/TIME-PLAYBOOK-PROCESS.txt) beside the first inventory that is a file or a folder, whatever is shown
     on the screen. Only its owner can read the file. What tasks hide with C(no_log) is not in it.
   - Keeps the logs of the last 30 runs.
 extends_documentation_fragment:
@@ -31,6 +32,8 @@ FOLDER = "runs"
 KEPT = 30
 #: Where a message is cut off, such as all that scanners have found on a host.
 MESSAGE_CHARACTERS = 20_000
+#: How diffs are coloured on a terminal.
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Page:
@@ -54,7 +57,8 @@ class Page:
         """Write a message; how it would look on a screen is passed over."""
         if not screen_only:
             more = f" … {len(msg)} characters" if len(msg) > MESSAGE_CHARACTERS else ""
-            self._file.write(f"{time.strftime('%H:%M:%S')} {msg[:MESSAGE_CHARACTERS].rstrip()}{more}\n")
+            plain = COLOURS.sub("", msg[:MESSAGE_CHARACTERS]).rstrip()
+            self._file.write(f"{time.strftime('%H:%M:%S')} {plain}{more}\n")
             self._file.flush()
 
     def banner(self, msg: str, **_: Any) -> None:
@@ -96,12 +100,13 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # Ansible ships no
             self.disabled = True
             return
         folder = (sources[0] if sources[0].is_dir() else sources[0].parent) / FOLDER
-        name = f"{time.strftime('%Y-%m-%dT%H%M%S')}-{Path(playbook._file_name).stem}-{os.getpid()}.log"
+        # No ending that any Ansible reads as an inventory.
+        name = f"{time.strftime('%Y-%m-%dT%H%M%S')}-{Path(playbook._file_name).stem}-{os.getpid()}.txt"
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
             # An inventory is often kept with git.
             (folder / ".gitignore").write_text("*\n", encoding="ascii")
-            for old in sorted(folder.glob("*.log"))[: 1 - KEPT]:
+            for old in sorted(folder.glob("*.txt"))[: 1 - KEPT]:
                 old.unlink(missing_ok=True)
             self._display = Page(folder / name)
         except OSError as error:
@@ -114,4 +119,5 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # Ansible ships no
     def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
         """End the log, and say where it is."""
         super().v2_playbook_on_stats(stats)
-        Display().display(f"All that was done: {os.path.relpath(self.path or FOLDER)}")
+        # What is written to stdout may be another callback's, and for a program.
+        Display().display(f"All that was done: {os.path.relpath(self.path or FOLDER)}", stderr=True)

@@ -133,7 +133,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 def logs(world: Path) -> list[Path]:
-    return sorted((world / "inventory" / run_log.FOLDER).glob("*.log"))
+    return sorted((world / "inventory" / run_log.FOLDER).glob("*.txt"))
 
 
 def test_what_changes_fails_warns_or_reports_is_shown_and_nothing_else(ran: tuple[Path, str]) -> None:
@@ -215,7 +215,7 @@ def test_old_logs_go(world: Path) -> None:
     folder = world / "inventory" / run_log.FOLDER
     folder.mkdir()
     for number in range(run_log.KEPT + 5):
-        (folder / f"2020-01-{number:02}T000000-site-1.log").touch()
+        (folder / f"2020-01-{number:02}T000000-site-1.txt").touch()
     play(world)
     kept = logs(world)
     assert len(kept) == run_log.KEPT
@@ -235,6 +235,29 @@ def test_hosts_that_are_no_file_have_no_log(world: Path) -> None:
                   inventory="a,b,c")  # fmt: skip
     assert "no log" not in screen
     assert logs(world) == []
+
+
+def test_a_summary_names_the_first_failure_and_plays_without_hosts(world: Path) -> None:
+    fail = "ansible.builtin.fail"
+    block = [{"name": "Cause", fail: {"msg": "this"}}]
+    always = [{"name": "Clean up", fail: {"msg": "that"}}]
+    rescued = {
+        "block": [{"name": "Try", fail: {"msg": "no"}}],
+        "rescue": [{"name": "Mend", "ansible.builtin.meta": "noop"}],
+    }
+    plays = [
+        {"name": "Elsewhere", "hosts": "b", "gather_facts": False, "tasks": []},
+        {"name": "Here", "hosts": "a", "gather_facts": False, "tasks": [rescued, {"block": block, "always": always}]},
+    ]
+    (world / "play.yml").write_text(yaml.safe_dump(plays))
+    screen = play(world, "--limit", "a")
+    assert "Needs attention: a: Cause: this\n" in screen
+    assert "No host of this run: Elsewhere\n" in screen
+
+
+def test_colours_of_a_terminal_are_not_in_the_log(tmp_path: Path) -> None:
+    run_log.Page(tmp_path / "log").display("\x1b[0;32m+new\x1b[0m")
+    assert (tmp_path / "log").read_text().endswith(" +new\n")
 
 
 def test_a_message_of_any_length_is_cut_off_in_the_log(tmp_path: Path) -> None:
