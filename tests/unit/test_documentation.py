@@ -66,7 +66,8 @@ def test_every_filter_is_documented() -> None:
 
 def test_ansible_doc_shows_what_filters_do() -> None:
     for name, entry in shown("filter", DOCUMENTED).items():
-        assert entry["doc"]["short_description"], name
+        # Without a description, ansible-doc shows nothing but to programs.
+        assert entry["doc"]["description"], name
         assert entry["return"]["_value"]["description"], name
 
 
