@@ -122,16 +122,20 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             yield
             return
         given = self._connection.get_option("ssh_executable")
+        patience = int(self._connection.get_option("timeout"))
         with tempfile.TemporaryDirectory(dir=constants.DEFAULT_LOCAL_TMP) as folder:
             fresh = Path(folder, "ssh")
             real = shlex.quote(shutil.which(given) or given)
             fresh.write_text(FRESH_SSH.format(folder=shlex.quote(folder), ssh=real))
             fresh.chmod(0o700)
             self._connection.set_option("ssh_executable", str(fresh))
+            # There is to be time for all attempts before what was there is put back.
+            self._connection.set_option("timeout", min(patience, max(10, patience // 3)))
             try:
                 yield
             finally:
                 self._connection.set_option("ssh_executable", given)
+                self._connection.set_option("timeout", patience)
 
     def _leads_to(self, target: str) -> bool:
         """Whether an SSH server, given as `address:port`, answers through this host."""

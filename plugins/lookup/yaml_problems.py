@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible import context
 from ansible.parsing.vault import is_encrypted
 from ansible.plugins.lookup import LookupBase
 
@@ -28,7 +29,8 @@ description:
 options:
   _terms:
     description:
-      - Inventories, of which all YAML files that Ansible reads are looked at. What is not there is passed over.
+      - Inventories, of which all YAML files that Ansible reads are looked at, beside the files that were given for this
+        run with C(-e @FILE). What is not there is passed over.
     required: true
 """
 
@@ -51,7 +53,7 @@ Keys = tuple[str, ...]
 SUFFIXES = (".yml", ".yaml")
 VARIABLES = ("group_vars", "host_vars")
 INTEGER, FLOAT, BOOLEAN, NULL = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "bool", "null"))
-# In one country 25, in another 25000; see filter_plugins/capacity_worksheet.py, which asks the same of a worksheet.
+# In one country 25, in another 25000; see pryv_platform/capacity/worksheet.py, which asks the same of a worksheet.
 THOUSANDS = re.compile(r"[-+]?[1-9][0-9]{0,2}\.[0-9]{3}")
 # Grouped as people do it; YAML ignores every underscore.
 UNDERSCORES = re.compile(r"[-+]?[1-9][0-9]{0,2}(_[0-9]{3})+(\.[0-9]*)?")
@@ -175,7 +177,11 @@ class LookupModule(LookupBase):  # type: ignore[misc]  # Ansible ships no types
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[Problem]:
         """Return what is wrong with all files together."""
         self.set_options(var_options=variables, direct=kwargs)
-        files = dict.fromkeys(file for term in terms for file in yaml_files(Path(term).expanduser().resolve()))
+        # What is given for one run (-e @FILE) is read like an inventory's variables.
+        given = [extra[1:] for extra in context.CLIARGS.get("extra_vars", ()) if extra.startswith("@")]
+        sources = [Path(term).expanduser().resolve() for term in terms]
+        found = [file for source in sources for file in yaml_files(source)]
+        files = dict.fromkeys([*found, *(Path(file).expanduser().resolve() for file in given)])
         return [problem for file in files for problem in self._problems(file)]
 
     def _problems(self, file: Path) -> list[Problem]:

@@ -109,8 +109,10 @@ def variable_problems(
                     continue
                 try:
                     within, wrong = _wrong(name, options[name], inventory.value(host, name), inventory)
-                except UnreadableError:
-                    continue  # a template of something that only a run knows
+                except UnreadableError as error:
+                    if options[name].get("type") not in ("list", "dict"):
+                        continue  # a template of something that only a run knows
+                    within, wrong = "", f"cannot be read: {error}"
                 if wrong:
                     remedy = _unmarked(str(_first(options[name].get("description", "see the role's README"))))
                     problems.append(make_error(f"{host}: {name}{within}", wrong, remedy))

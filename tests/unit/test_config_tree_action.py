@@ -121,17 +121,17 @@ class Connections:
 
     def __init__(self, refused: int, reason: str = "Connection refused", behind: str | None = None) -> None:
         self.refused, self.reason, self.made, self.behind = refused, reason, 0, behind
-        self.options = {"ssh_executable": "ssh", "host": "co1"}
+        self.options: dict[str, Any] = {"ssh_executable": "ssh", "host": "co1", "timeout": 30}
         self.was_reset = False
 
     def reset(self) -> None:
         assert self.options["ssh_executable"] == "ssh", "one that shares nothing does not know what is shared"
         self.was_reset = True
 
-    def get_option(self, name: str) -> str:
+    def get_option(self, name: str) -> Any:
         return self.options[name]
 
-    def set_option(self, name: str, value: str) -> None:
+    def set_option(self, name: str, value: Any) -> None:
         self.options[name] = value
 
     def execute(self, **call: Any) -> dict[str, Any]:

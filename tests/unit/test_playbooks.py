@@ -71,7 +71,7 @@ def test_a_number_that_yaml_reads_otherwise_is_in_the_report(playbook: str, inve
     assert re.search(r"capacity\.yml, line 11: privacy_zones\.ch\.users: 025000 is read as 10752 \(octal\)", report)
 
 
-@pytest.mark.parametrize("playbook", ["plan", "secrets"])
+@pytest.mark.parametrize("playbook", ["plan", "secrets", "unlock", "restore_disk_header"])
 def test_a_key_that_is_there_twice_is_told_once(playbook: str, inventory: Path) -> None:
     edit(inventory, "privacy_zones:\n", "privacy_zones: {}\nprivacy_zones:\n")
     screen = play(f"playbooks/{playbook}.yml", inventory)

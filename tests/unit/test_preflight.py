@@ -256,6 +256,18 @@ def test_a_template_that_only_a_run_can_resolve_passes() -> None:
     assert variable_problems(hostvars, ["co1"], SPECIFICATIONS, []) == []
 
 
+def test_a_list_of_something_that_is_not_defined_is_told() -> None:
+    class Templated(dict[str, Any]):
+        def __getitem__(self, name: str) -> Any:
+            raise AnsibleUndefinedVariable("'providers' is undefined")
+
+    hostvars = HostVars(reg1=Templated(registry_providers="{{ providers }}"))
+    options = {"registry_providers": {"type": "list", "elements": "dict"}}
+    specification = {"argument_specs": {"main": {"options": options}}}
+    (found,) = lines(variable_problems(hostvars, ["reg1"], [specification], []))
+    assert "reg1: registry_providers: cannot be read: 'providers' is undefined" in found
+
+
 def test_what_the_topology_reads_is_known_without_a_role() -> None:
     hostvars = HostVars(co1=dict.fromkeys(reader.PLATFORM_VARIABLES + reader.HOST_VARIABLES, "x"))
     inventory = filter_plugin.inventory(hostvars, {"all": ["co1"]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ansible import context
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import VaultLib, VaultSecret
 
@@ -104,6 +105,14 @@ def test_a_vault_is_looked_at_with_its_password_and_shows_no_value(tmp_path: Pat
     assert keys["problem"] == "is there twice"
     assert "012345" not in str(passphrase)
     assert "5349" not in str(passphrase)
+
+
+def test_files_for_one_run_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = tmp_path / "given.yml"
+    given.write_text("a: 1\na: 2\n")
+    monkeypatch.setattr(context, "CLIARGS", {"extra_vars": ("b=3", f"@{given}")})
+    (found,) = LookupModule().run([])
+    assert found["where"].endswith("given.yml, lines 1 and 2: a")
 
 
 def test_the_inventories_of_this_repository_say_what_they_mean() -> None:
