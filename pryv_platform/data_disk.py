@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
+from pryv_platform.command_line import refuse_lasting
 from pryv_platform.problems import InputError
 
 
@@ -53,12 +54,7 @@ def destroy_wanted(wanted: str, host: str, device: str, command_line: Collection
     """
     if not wanted:
         return False
-    # From anywhere else it would be there in the next run too.
-    if "data_disk_destroy" not in command_line:
-        raise InputError(
-            f"data_disk_destroy of {host} is in the inventory, and may only be given on the command line of one run: "
-            "take it out, and see docs/operations/data-disk.md"
-        )
+    refuse_lasting("data_disk_destroy", host, command_line, "docs/operations/data-disk.md")
     named, separator, disk = wanted.partition(":")
     if not separator or not disk.startswith("/dev/"):
         raise InputError(

@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Collection
 from typing import TypedDict
 
+from pryv_platform.command_line import refuse_lasting
 from pryv_platform.problems import InputError
 
 LARGEST_PREFIX = 22
@@ -76,10 +77,5 @@ def take_over_wanted(wanted: object, host: str, command_line: Collection[str]) -
     """
     if not wanted:
         return False
-    # From anywhere else it would be there in the next run too.
-    if "docker_take_over" not in command_line:
-        raise InputError(
-            f"docker_take_over of {host} is in the inventory, and may only be given on the command line of one run: "
-            "take it out, and see docs/operations/docker.md"
-        )
+    refuse_lasting("docker_take_over", host, command_line, "docs/operations/docker.md")
     return host in [name.strip() for name in str(wanted).split(",")]
