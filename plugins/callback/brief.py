@@ -212,6 +212,7 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # Ansible ships no
 
     def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
         """Show it in full, and keep it for the end."""
+        self._working.discard(result.host.get_name())
         self._keep_failure(result)
         super().v2_runner_on_unreachable(result)
 
@@ -254,7 +255,6 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # Ansible ships no
 
     def _keep_failure(self, result: CallbackTaskResult) -> None:
         host = result.host.get_name()
-        self._working.discard(host)
         said = str(result.result.get("msg") or "see above").strip().partition("\n")[0]
         failure = f"{result.task.get_name()}: {said[:REPEATED_CHARACTERS]}"
         self._failed.setdefault(host, []).append(failure)
