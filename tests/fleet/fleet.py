@@ -318,7 +318,7 @@ def packages_of_roles(suite: str) -> list[str]:
     Args:
         suite: A key of `SUITES`.
     """
-    found: set[str] = {"nftables"}  # the firewall's, which it installs itself before all others
+    found: set[str] = set()
     for file in sorted(CHECKOUT.glob("roles/*/meta/packages.yml")):
         for need in yaml.safe_load(file.read_text()).values():
             here = need.get(suite, [])
