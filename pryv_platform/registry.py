@@ -96,5 +96,5 @@ def registry_names(topology: dict[str, Any], cores: list[str]) -> dict[str, dict
         if name.endswith(suffix) and name.removesuffix(suffix) not in unknown
     }
     if topology["web"].get("alias"):
-        records["sw"] = {"alias": {"name": topology["web"]["alias"]}}
+        records[topology["service_names"]["pages"].removesuffix(suffix)] = {"alias": {"name": topology["web"]["alias"]}}
     return records

@@ -51,7 +51,7 @@ def _lanes(topology: Mapping[str, Any]) -> Iterable[Lane]:
         yield Lane("Static pages", [Box("elsewhere", place, "elsewhere")], ["HTTPS tcp/443"])
     leader, followers = topology["leader"], topology["followers"]
     registry = [_host(topology, leader, "leader"), *(_host(topology, name, "follower") for name in followers)]
-    note = "copies over TLS, tcp/6380" if followers else ""
+    note = f"copies over TLS, tcp/{topology['ports']['replication']}" if followers else ""
     ports = _ports(topology, [leader, *followers])
     yield Lane("Registry", registry, ports, note, replicates=bool(followers))
     for zone, cores in topology["zones"].items():

@@ -30,6 +30,7 @@ class Place:
     Attributes:
         core: Inventory name of the core.
         domain: The platform's domain.
+        registry_name: Host name of the registry.
         addresses: Public addresses by host.
         registry: The registry's hosts, the leader first.
         core_key: Key with which the core lets users be deleted.
@@ -41,6 +42,7 @@ class Place:
 
     core: str
     domain: str
+    registry_name: str
     addresses: Mapping[str, str]
     registry: Sequence[str]
     core_key: str
@@ -158,7 +160,7 @@ class Visitor:
         self, method: str, path: str, host: str = "", key: str | None = None, body: object = None
     ) -> Reply:
         server = self._address(host or self._place.registry[0])
-        return self._client.request(server, f"reg.{self._place.domain}", method, path, body, key)
+        return self._client.request(server, self._place.registry_name, method, path, body, key)
 
     def _ask(
         self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None, token: str = ""

@@ -67,11 +67,6 @@ options:
     description: Whether to register users. In check mode none are registered in any case.
     type: bool
     default: true
-  ports_closed:
-    description: TCP ports that no host may have open to clients.
-    type: list
-    elements: int
-    default: [2375, 3000, 4000, 6379, 6380, 7000, 8086, 9000, 9025, 9080, 9081, 9100, 27017]
   minimum_days:
     description: For how many days the certificate must still be valid.
     type: int
@@ -118,6 +113,8 @@ report:
 """
 
 HTTP = 80
+# Of its API, which Docker itself does not open.
+DOCKER = 2375
 # Mozilla's HSTS age is two years; what is below one is no protection.
 LEAST_HSTS_SECONDS = 31536000
 
@@ -146,6 +143,7 @@ class Platform:
         self.parameters, self.client = parameters, client
         self.topology: Mapping[str, Any] = parameters["topology"]
         self.domain: str = self.topology["domain"]
+        self.registry_name: str = self.topology["service_names"]["register"]
         self.hosts: Mapping[str, Mapping[str, Any]] = self.topology["hosts"]
         self.record = Record()
         self.check = self.record.check
@@ -196,7 +194,8 @@ class Platform:
 
     def _https(self, host: str) -> None:
         roles, address = self.hosts[host]["roles"], self.address(host)
-        name = f"{'reg' if 'registry' in roles else host if 'core' in roles else 'sw'}.{self.domain}"
+        service = self.registry_name if "registry" in roles else self.topology["service_names"]["pages"]
+        name = f"{host}.{self.domain}" if "core" in roles and "registry" not in roles else service
         with self.check(host, f"certificate for {name}", RENEW):
             with self.client.tls(address, name) as connection:
                 certificate: Mapping[str, Any] = connection.getpeercert() or {}
@@ -250,7 +249,7 @@ class Platform:
     def _service(self, host: str) -> None:
         remedy = "See the log of the registry's container register (dns on a follower)"
         with self.check(host, "service information", remedy):
-            name = f"reg.{self.domain}"
+            name = self.registry_name
             info = self.client.request(self.address(host), name, "GET", "/service/info").expect(200, "/service/info")
             for key in ("api", "register", "access"):
                 if self.domain not in str(info.get(key)):
@@ -258,7 +257,7 @@ class Platform:
 
     def _ports(self, host: str) -> None:
         remedy = "Run site.yml --tags firewall, and look for what listens there with ss -tlnp"
-        ports: list[int] = self.parameters["ports_closed"]
+        ports = sorted({DOCKER, *self.topology["ports"].values()})
         with self.check(host, f"closed ports {', '.join(map(str, ports))}", remedy):
             with ThreadPoolExecutor(len(ports) or 1) as pool:
                 states = pool.map(lambda port: self.client.is_open(self.address(host), port), ports)
@@ -276,7 +275,7 @@ class Platform:
         """See that the registry offers a core of the zone to its new users."""
         server = self.address(self.topology["leader"])
         for _ in range(5):  # the first answer after register's start does not have it
-            answer = self.client.request(server, f"reg.{self.domain}", "GET", "/hostings").expect(200, "/hostings")
+            answer = self.client.request(server, self.registry_name, "GET", "/hostings").expect(200, "/hostings")
             hostings = [
                 hosting
                 for region in answer["regions"].values()
@@ -300,6 +299,7 @@ class Platform:
         return Place(
             core,
             self.domain,
+            self.registry_name,
             {host: self.address(host) for host in self.hosts},
             self.registry,
             self.parameters["core_admin_keys"][core],
@@ -342,11 +342,6 @@ def main() -> None:
             "services": {"type": "dict"},
             "invitation_token": {"type": "str", "no_log": True},
             "users": {"type": "bool", "default": True},
-            "ports_closed": {
-                "type": "list",
-                "elements": "int",
-                "default": [2375, 3000, 4000, 6379, 6380, 7000, 8086, 9000, 9025, 9080, 9081, 9100, 27017],
-            },
             "minimum_days": {"type": "int", "default": 14},
             "timeout": {"type": "int", "default": 10},
         },

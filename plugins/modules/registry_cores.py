@@ -43,17 +43,15 @@ options:
     type: dict
     required: true
   settings:
-    description: The configuration of the registry that runs on this host. On a new host there is none.
+    description:
+      - The configuration of the registry that runs on this host, with port and password of its Redis, which is on
+        loopback as well. On a new host there is none.
     type: path
     default: /etc/pryv/registry/dns/dns.json
   ca:
     description: What to trust when talking to the cores.
     type: path
     default: /etc/pryv/tls/ca.pem
-  redis_port:
-    description: Port of the registry's Redis on loopback; its password is read from O(settings).
-    type: int
-    default: 6379
   replicated:
     description: Whether followers copy the database. It is then said when its Redis cannot keep them from writing.
     type: bool
@@ -340,22 +338,22 @@ def registry_state(module: AnsibleModule) -> tuple[dict[str, Any], dict[str, lis
     """Read what runs on this host.
 
     Args:
-        module: With the parameters C(settings), C(redis_port) and C(timeout).
+        module: With the parameters C(settings) and C(timeout).
 
     Returns:
         The registry's configuration, empty on a new host; its users by core, None when its database does not answer;
         and the version of that, empty then.
     """
-    path, port = Path(module.params["settings"]), module.params["redis_port"]
+    path = Path(module.params["settings"])
     if not path.exists():
         return {}, None, ""
     settings: dict[str, Any] = json.loads(path.read_text())
+    database = settings["redis"]
     try:
-        password = settings["redis"].get("password", "")
-        with closing(Redis(port, password, module.params["timeout"])) as redis:
+        with closing(Redis(database["port"], database.get("password", ""), module.params["timeout"])) as redis:
             return settings, find_users(redis, settings.get("domain", module.params["domain"])), redis_version(redis)
     except (OSError, RedisError) as error:
-        module.warn(f"The registry's database does not answer on {port}: {error}.")
+        module.warn(f"The registry's database does not answer on {database['port']}: {error}.")
         return settings, None, ""
 
 
@@ -427,7 +425,6 @@ def main() -> None:
             "cores": {"type": "dict", "required": True},
             "settings": {"type": "path", "default": "/etc/pryv/registry/dns/dns.json"},
             "ca": {"type": "path", "default": "/etc/pryv/tls/ca.pem"},
-            "redis_port": {"type": "int", "default": 6379},
             "replicated": {"type": "bool", "default": False},
             "probe": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 10},

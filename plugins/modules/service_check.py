@@ -90,7 +90,7 @@ INIT_SECONDS = 20
 POLL_SECONDS = 1
 ANSWER_SECONDS = 5
 LOG_LINES, LOG_WIDTH = 12, 240
-REDIS_PORT = 6379
+REDIS = "redis"
 # What the images' base brings: these are no programs of Pryv's, and some are switched off.
 BASE_PROGRAMS = {"cron", "runit", "sshd", "syslog-forwarder", "syslog-ng"}
 
@@ -189,14 +189,14 @@ def programs(init: int, running: Mapping[int, Process]) -> dict[str, int]:
     return found or {"": init if init in running else 0}
 
 
-def answers(port: int, inner: int) -> bool:
+def answers(port: int, service: str) -> bool:
     """Tell whether something answers on a port of this host; Docker alone would only take the connection.
 
     Args:
         port: The port.
-        inner: The port within the container.
+        service: Name of the service in its compose project.
     """
-    question = b"PING\r\n" if inner == REDIS_PORT else b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    question = b"PING\r\n" if service == REDIS else b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=ANSWER_SECONDS) as connection:
             connection.sendall(question)
@@ -233,17 +233,16 @@ def state_problem(service: Service, details: Mapping[str, Any], running: Mapping
     published = list(ports(details))
     if age < SETTLED_SECONDS and (restarted or not published):
         return f"was started {age:.0f} seconds ago" + (", and not for the first time" if restarted else "")
-    silent = [str(port) for port, inner in published if not answers(port, inner)]
+    silent = [str(port) for port in published if not answers(port, service.name)]
     return f"does not answer on port {', '.join(silent)}" if silent else ""
 
 
-def ports(details: Mapping[str, Any]) -> Iterator[tuple[int, int]]:
-    """Yield the TCP ports that a container has on 127.0.0.1, each with the one within."""
+def ports(details: Mapping[str, Any]) -> Iterator[int]:
+    """Yield the TCP ports of 127.0.0.1 that lead to a container."""
     for inner, bindings in (details["NetworkSettings"]["Ports"] or {}).items():
-        number, _, protocol = inner.partition("/")
         for binding in bindings or ():
-            if protocol == "tcp" and binding["HostIp"] == "127.0.0.1":
-                yield int(binding["HostPort"]), int(number)
+            if inner.endswith("/tcp") and binding["HostIp"] == "127.0.0.1":
+                yield int(binding["HostPort"])
 
 
 def seconds_since_epoch(text: str) -> float:

@@ -16,7 +16,7 @@ def delegation_problems(topology: Mapping[str, Any], answers: Sequence[str]) -> 
         answers: Addresses that the controller's own resolver gives for the registry's name.
     """
     domain = topology["domain"]
-    name = f"reg.{domain}"
+    name = topology["service_names"]["register"]
     expected = topology["names"][name]
     if set(expected) & set(answers):
         return []

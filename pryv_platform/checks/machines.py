@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pryv_platform.ports import PORTS
 from pryv_platform.problems import Problem, Severity, make_error, make_problem
 
 SYSTEMS = {("debian", "12"), ("debian", "13"), ("ubuntu", "22.04"), ("ubuntu", "24.04")}
@@ -30,24 +31,23 @@ SUDO_GROUPS = ("sudo", "admin", "wheel")
 # Ports by role, and where they are wanted: nginx's everywhere or outside, on addresses that others reach; those of
 # containers inside, on 127.0.0.1. Of a range, which is as long as a core has processes, only the first port is certain.
 _HTTP = {("tcp", 443): "everywhere", ("tcp", 80): "everywhere"}
-PORTS: dict[str, dict[tuple[str, int], str]] = {
-    "web": {**_HTTP, ("tcp", 9081): "inside"},
+
+
+def _inside(*services: str) -> dict[tuple[str, int], str]:
+    return {("tcp", PORTS[service]): "inside" for service in services}
+
+
+TAKEN: dict[str, dict[tuple[str, int], str]] = {
+    "web": {**_HTTP, **_inside("pages")},
     "registry": {
         **_HTTP,
         ("udp", 53): "outside",
-        ("tcp", 6380): "outside",
-        ("tcp", 6379): "inside",
-        ("tcp", 9000): "inside",
-        ("udp", 5353): "inside",
+        ("tcp", PORTS["replication"]): "outside",
+        ("udp", PORTS["dns"]): "inside",
+        **_inside("redis", "register"),
     },
-    "leader": {("tcp", 9025): "inside", ("tcp", 9080): "inside"},
-    "core": {
-        **_HTTP,
-        ("tcp", 3000): "inside",
-        ("tcp", 4000): "inside",
-        ("tcp", 7000): "inside",
-        ("tcp", 9100): "inside",
-    },
+    "leader": _inside("mail", "admin_panel"),
+    "core": {**_HTTP, **_inside("core", "hfs", "mfa", "preview")},
 }
 # Which processes of a platform that has been provisioned have its ports.
 OURS = {"everywhere": {"nginx"}, "outside": {"nginx"}, "inside": {"dockerd", "docker-proxy"}}
@@ -239,7 +239,7 @@ def _is_open(wanted: str, opened: Sequence[str]) -> bool:
 
 def _port_problems(host: str, survey: Mapping[str, Any], roles: Sequence[str]) -> Iterable[Problem]:
     """Yield services of others that listen where the platform will."""
-    wanted = {port: where for role in roles for port, where in PORTS.get(role, {}).items()}
+    wanted = {port: where for role in roles for port, where in TAKEN.get(role, {}).items()}
     others: dict[tuple[str, int], set[str]] = {}
     for listener in survey["listeners"]:
         port = (listener["protocol"], listener["port"])

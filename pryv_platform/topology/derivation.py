@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pryv_platform.inventory import Inventory, UnreadableError
+from pryv_platform.ports import PORTS
 from pryv_platform.problems import Problem, make_error
 from pryv_platform.topology.flows import jump_flows, platform_flows
 from pryv_platform.topology.jumps import lead, owners_of
+from pryv_platform.topology.names import NAME_SERVER, NAMES, service_names
 from pryv_platform.topology.obstacles import Obstacle, TopologyError
 from pryv_platform.topology.placeholders import PLACEHOLDER, find_placeholders, is_placeholder
 from pryv_platform.topology.reader import HOST_VARIABLES, PLATFORM_VARIABLES, ROLES, Reader
@@ -44,7 +46,7 @@ def derive(groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mapping[
     names: dict[str, list[str]] = {}
     if not reader.problems:
         name_servers = [
-            {"name": f"dns{number}", "host": host, "address": hosts[host]["public_address"]}
+            {"name": f"{NAME_SERVER}{number}", "host": host, "address": hosts[host]["public_address"]}
             for number, host in enumerate([leader, *followers], start=1)
         ]
         names = _names(domain, hosts, leader, followers, name_servers, web["addresses"], reader.members("core"))
@@ -61,6 +63,8 @@ def derive(groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mapping[
         "name_servers": name_servers,
         "web": web,
         "names": names,
+        "service_names": service_names(domain),
+        "ports": dict(PORTS),
         "flows": [*platform_flows(hosts, leader, followers, networks, redirect), *jump_flows(hosts, jumps)],
     }
 
@@ -76,10 +80,10 @@ def _names(
 ) -> dict[str, list[str]]:
     """Return the addresses of every name of the platform, except those of users and of pages served elsewhere."""
     of_leader = [hosts[leader]["public_address"]]
-    addresses = dict.fromkeys(("reg", "access", "service", "mail", "adm", "lead"), of_leader)
-    addresses["reg2"] = [hosts[followers[0]]["public_address"]] if followers else of_leader
-    if web:
-        addresses["sw"] = addresses["mfa"] = list(web)
+    of_service = dict.fromkeys(NAMES, of_leader)
+    of_service["register_copy"] = [hosts[followers[0]]["public_address"]] if followers else of_leader
+    of_service["pages"] = of_service["mfa"] = list(web)
+    addresses = {NAMES[service]: found for service, found in of_service.items() if found}
     addresses |= {server["name"]: [server["address"]] for server in name_servers}
     addresses |= {core: [hosts[core]["public_address"]] for core in cores}
     return {f"{name}.{domain}": list(found) for name, found in addresses.items()}

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pryv_platform.ports import PORTS
+
 EVERYBODY = ["0.0.0.0/0", "::/0"]
 SSH, DNS = 22, 53
 
@@ -61,4 +63,6 @@ def platform_flows(
         yield flow("administration over SSH", "admin", networks, host, "ansible_host", entry["ssh_port"])
     for follower in followers:
         source = f"{hosts[follower]['private_address']}/32"
-        yield flow("replication of the registry, over TLS", follower, [source], leader, "private_address", 6380)
+        yield flow(
+            "replication of the registry, over TLS", follower, [source], leader, "private_address", PORTS["replication"]
+        )

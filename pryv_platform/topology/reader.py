@@ -9,6 +9,7 @@ from typing import Any
 
 from pryv_platform.topology.flows import SSH
 from pryv_platform.topology.jumps import SSH_ARGUMENTS, jumps_of
+from pryv_platform.topology.names import NAME_SERVER, NAMES
 from pryv_platform.topology.obstacles import Obstacle
 from pryv_platform.topology.placeholders import PLACEHOLDER, is_placeholder
 
@@ -35,8 +36,6 @@ HOST_VARIABLES = (
     "registry_role",
     "pryv_zone_groups",
 )
-# Names under the domain that belong to the platform itself; `dns1`, `dns2`, … come on top.
-RESERVED_NAMES = ("reg", "reg2", "access", "service", "sw", "mfa", "mail", "adm", "lead")
 # The registry takes any name of at least this many characters for a user's.
 SHORTEST_USERNAME = 5
 LONGEST_USERNAME = 60
@@ -169,7 +168,7 @@ class Reader:
         return {
             "hosts": members,
             "addresses": [hosts[host]["public_address"] for host in members],
-            "url": str(url) if "pryv_web_url" in given else f"https://sw.{domain}",
+            "url": str(url) if "pryv_web_url" in given else f"https://{NAMES['pages']}.{domain}",
             "alias": str(alias) if "pryv_web_alias" in given else None,
         }
 
@@ -269,7 +268,7 @@ class Reader:
                 host,
                 f"a name of at most {SHORTEST_USERNAME - 1} characters, such as co1: a longer one could be a user's",
             )
-        if host in RESERVED_NAMES or re.fullmatch(r"dns\d+", host):
+        if host in NAMES.values() or re.fullmatch(rf"{NAME_SERVER}\d+", host):
             self.problem(f"core {host}", host, "another name, for example co1: this one is the platform's own")
 
     def core_names_are_distinct(self, cores: Sequence[str]) -> None:

@@ -10,6 +10,9 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
+from pryv_platform.ports import PORTS
+from pryv_platform.topology.names import service_names
+
 ROLE = Path(__file__).resolve().parents[2] / "roles/core"
 TREE = ROLE / "templates/root/etc/pryv/core"
 FILES = {
@@ -52,7 +55,11 @@ def rendered(service: str, **variables: Any) -> dict[str, Any]:
         },
         "pryv_core_admin_keys": {"co1": "admin key for tests"},
         "pryv_core_register_keys": {"co1": "register key for tests"},
-        "topology": {"web": {"url": "https://sw.poc.pryv.test"}},
+        "topology": {
+            "web": {"url": "https://sw.poc.pryv.test"},
+            "ports": PORTS,
+            "service_names": service_names("poc.pryv.test"),
+        },
         "ansible_facts": {"processor_nproc": 2, "memtotal_mb": 4096},
     }
     for part in ("defaults", "vars"):

@@ -48,6 +48,8 @@ TOPOLOGY: dict[str, Any] = {
     "name_servers": [{"name": "dns1", "host": "reg1"}, {"name": "dns2", "host": "reg2"}],
     "names": {f"co1.{DOMAIN}": ["192.0.2.11"]},
     "flows": [],
+    "service_names": {"register": f"reg.{DOMAIN}", "pages": f"sw.{DOMAIN}"},
+    "ports": {"redis": 6379},
 }
 PARAMETERS = {
     "topology": TOPOLOGY,
@@ -56,7 +58,6 @@ PARAMETERS = {
     "cores": None,
     "invitation_token": None,
     "minimum_days": 14,
-    "ports_closed": [6379],
 }
 
 
@@ -446,7 +447,8 @@ def test_port_that_is_open_is_told_from_one_that_is_closed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as other:
         opened, closed = server.getsockname()[1], other.getsockname()[1]
         other.close()
-        platform = platform_at("127.0.0.1", ports_closed=[closed, opened])
+        platform = platform_at("127.0.0.1")
+        platform.topology = {**platform.topology, "ports": {"redis": closed, "register": opened}}
         platform._ports("co1")
         assert [check.found for check in platform.record.checks] == [f"{opened} open"]
         server.close()

@@ -23,6 +23,7 @@ from pryv_platform import preflight
 from pryv_platform.checks import core, dns, files, machines, mail, production
 from pryv_platform.checks import variables as variables_check
 from pryv_platform.checks.secrets import secret_problems
+from pryv_platform.ports import PORTS
 from pryv_platform.problems import Problem, Severity
 from pryv_platform.topology import reader
 
@@ -693,6 +694,7 @@ PLATFORM: dict[str, Any] = {
         {"target": "reg1", "protocol": "udp", "port": 53},
     ],
     "names": {"reg.pryv.example.com": ["192.0.2.21"]},
+    "service_names": {"register": "reg.pryv.example.com"},
     "name_servers": [{"name": "dns1", "host": "reg1", "address": "192.0.2.21"}],
 }
 
@@ -798,11 +800,11 @@ def test_ports_that_others_have_taken(host: str, listeners: list[dict[str, Any]]
 def test_ports_are_those_that_the_compose_files_publish() -> None:
     def published(role: str) -> set[tuple[str, int]]:
         text = (ROOT / f"roles/{role}/templates/root/etc/pryv/{role}/compose.yml.j2").read_text()
-        found = re.findall(r"""127\.0\.0\.1:(\d+)[^\n"]*?(/udp)?["\n]""", text)
-        return {("udp" if protocol else "tcp", int(port)) for port, protocol in found}
+        found = re.findall(r"""127\.0\.0\.1:\{\{ (?:span\()?topology\.ports\.(\w+)[^\n"]*?(/udp)?["\n]""", text)
+        return {("udp" if protocol else "tcp", PORTS[service]) for service, protocol in found}
 
     def inside(role: str) -> set[tuple[str, int]]:
-        return {port for port, where in machines.PORTS[role].items() if where == "inside"}
+        return {port for port, where in machines.TAKEN[role].items() if where == "inside"}
 
     assert published("web") == inside("web")
     assert published("core") == inside("core")

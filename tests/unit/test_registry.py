@@ -47,6 +47,7 @@ def topology(**draining: str) -> dict[str, Any]:
         "hostings": hostings,
         "draining": {core: {"ip": addresses[core]} for core in draining},
         "web": {"hosts": [], "alias": None},
+        "service_names": {"pages": f"sw.{DOMAIN}"},
         "names": {f"{name}.{DOMAIN}": [address] for name, address in ({"reg": "192.0.2.9"} | addresses).items()},
     }
 
@@ -387,15 +388,16 @@ def test_nobody_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
     """Runs the module as on a host whose registry knows `co1` in zone `ch`."""
     settings = tmp_path / "dns.json"
-    settings.write_text(json.dumps({"domain": DOMAIN, "net": net(["co1"]), "redis": {"password": "secret"}}))
     certificate(tmp_path, f"*.{DOMAIN}")
 
-    def run_it(zones: dict[str, str], users: dict[str, str], **arguments: Any) -> dict[str, Any]:
+    def run_it(zones: dict[str, str], users: dict[str, str], answers: bool = True, **arguments: Any) -> dict[str, Any]:
         cores = {name: {"zone": zone, "address": "127.0.0.1", "accepts_users": True} for name, zone in zones.items()}
         said: list[str] = []
         monkeypatch.setattr("ansible.module_utils.basic.AnsibleModule.warn", lambda _module, text: said.append(text))
         with redis("secret", users) as port:
-            given = {"domain": DOMAIN, "cores": cores, "settings": str(settings), "redis_port": port} | arguments
+            database = {"password": "secret", "port": port if answers else 1}
+            settings.write_text(json.dumps({"domain": DOMAIN, "net": net(["co1"]), "redis": database}))
+            given = {"domain": DOMAIN, "cores": cores, "settings": str(settings)} | arguments
             with patch_module_args(given | {"ca": str(tmp_path / "ca.pem")}), pytest.raises(SystemExit):
                 registry_cores.main()
         result: dict[str, Any] = json.loads(capsys.readouterr().out)
@@ -452,7 +454,7 @@ class TestModule:
         self, run: Callable[..., Any]
     ) -> None:
         """The database is down."""
-        result = run({"co1": "ch"}, {}, domain="new.test", redis_port=1)
+        result = run({"co1": "ch"}, {}, answers=False, domain="new.test")
         assert "an unknown number of users" in result["msg"]
 
     def test_without_probing(self, run: Callable[..., Any]) -> None:

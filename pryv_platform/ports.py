@@ -1,0 +1,25 @@
+"""At which ports the platform's services listen, besides those of HTTPS, HTTP and DNS that clients ask."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: By service. Containers publish them on loopback alone; core and hfs have one for each process, from this one on.
+PORTS: Final = {
+    "core": 3000,
+    "hfs": 4000,
+    "mfa": 7000,
+    "register": 9000,
+    "mail": 9025,
+    "admin_panel": 9080,
+    "pages": 9081,
+    "preview": 9100,
+    "dns": 5353,
+    "redis": 6379,
+    "mongodb": 27017,
+    "influxdb": 8086,
+    # Of the host's nginx, for followers.
+    "replication": 6380,
+    # Within its container, where a program has no port of its own.
+    "program": 9000,
+}

@@ -1,0 +1,64 @@
+"""Ports of services, names under the domain and paths on hosts are said in one place each."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pryv_platform.ports import PORTS
+from pryv_platform.topology.names import NAMES
+
+ROOT = Path(__file__).parents[2]
+CODE = ("filter_plugins", "playbooks", "plugins", "pryv_platform", "roles", "scripts", "site.yml")
+#: What Ansible shows of a plugin: its examples are of a platform as it is.
+SHOWN = {"DOCUMENTATION", "EXAMPLES", "RETURN"}
+#: Numbers that are no port of a service.
+OTHERS = re.compile(r"https_connections: 4000|5353: _DNS|default\W+\[53, .*\]")
+
+
+def python(text: str) -> Iterator[tuple[int, str]]:
+    """Yields the lines of Python's code, without what only people read."""
+    tree = ast.parse(text)
+    prose = {
+        number
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        or (isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in SHOWN)
+        for number in range(node.lineno, (node.end_lineno or 0) + 1)
+    }
+    for number, line in enumerate(text.splitlines(), 1):
+        if number not in prose:
+            yield number, line.split("  # ")[0]
+
+
+def lines() -> Iterator[tuple[str, str]]:
+    """Yields every line of code with its place; what documents variables and plugins is none."""
+    for top in CODE:
+        for path in [ROOT / top, *sorted((ROOT / top).rglob("*"))]:
+            place = str(path.relative_to(ROOT))
+            if not path.is_file() or path.suffix in {".md", ".pyc"} or place.endswith("argument_specs.yml"):
+                continue
+            text = path.read_text()
+            found = python(text) if path.suffix == ".py" else enumerate(text.splitlines(), 1)
+            for _, line in found:
+                if not line.lstrip().startswith(("#", "{#")) and not place.startswith("filter_plugins/"):
+                    yield place, line
+
+
+def places(pattern: str) -> set[str]:
+    return {place for place, line in lines() if re.search(pattern, OTHERS.sub("", line))}
+
+
+@pytest.mark.parametrize("port", sorted(set(PORTS.values())))
+def test_a_port_is_said_once(port: int) -> None:
+    assert places(rf"(?<![\w.-]){port}(?![\w.%])") == {"pryv_platform/ports.py"}
+
+
+@pytest.mark.parametrize("name", sorted(NAMES.values()))
+def test_a_name_under_the_domain_is_said_once(name: str) -> None:
+    """Neither in front of the domain, nor for itself in quotes where a name of the platform is meant."""
+    assert places(rf"""(?<![\w-]){name}\.(\{{|DOMAIN|['"] ~)""") == set()
