@@ -30,7 +30,7 @@ PROGRAMS = Path(sys.executable).parent
 LINTERS = {
     "ruff": ["ruff", "check"],
     "format": ["ruff", "format", "--check"],
-    "mypy": ["mypy", "filter_plugins", "plugins", "pryv_platform", "tests"],
+    "mypy": ["mypy", "filter_plugins", "plugins", "pryv_platform", "roles", "tests"],
     "yamllint": ["yamllint", "--strict", "."],
     "ansible-lint": ["ansible-lint", "--offline"],
 }

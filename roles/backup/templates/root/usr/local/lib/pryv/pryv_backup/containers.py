@@ -1,0 +1,103 @@
+"""Containers of a compose project: paused for a moment, and never for longer."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pryv_backup import programs
+from pryv_backup.problem import BackupError
+from pryv_backup.settings import Settings
+
+#: The transient timer that unpauses whatever becomes of this program.
+TIMER = "pryv-unpause"
+PROGRAM = Path(__file__).resolve().parents[3] / "sbin" / "pryv-backup"
+
+
+@dataclass
+class Pause:
+    """How long a pause took, in seconds; known when it is over."""
+
+    seconds: float = 0
+
+
+def containers(project: str) -> tuple[list[str], list[str]]:
+    """The project's containers: those that run, and those that are paused."""
+    command = ["docker", "ps", "--no-trunc", "--filter", f"label=com.docker.compose.project={project}"]
+    lines = programs.run([*command, "--format", "{{.ID}} {{.Status}}"]).output.splitlines()
+    running = [line.split()[0] for line in lines if "(Paused)" not in line]
+    return running, [line.split()[0] for line in lines if "(Paused)" in line]
+
+
+def unpause(project: str) -> bool:
+    """Lets paused containers go on; whether there were any."""
+    paused = containers(project)[1]
+    if paused:
+        programs.run(["docker", "unpause", *paused])
+    return bool(paused)
+
+
+@contextmanager
+def paused(settings: Settings) -> Iterator[Pause]:
+    """The time in which no container of the project runs.
+
+    Raises:
+        BackupError: When they cannot be paused, or somebody let them go on meanwhile: the copy is not one instant.
+    """
+    pause = Pause()
+    if settings.project is None:
+        yield pause
+        return
+    start_timer(settings)
+    running = containers(settings.project)[0]
+    begin = time.monotonic()
+    try:
+        if running:
+            programs.run(["docker", "pause", *running])
+        yield pause
+        if [set(found) for found in containers(settings.project)] != [set(), set(running)]:
+            raise BackupError(f"containers ran during the copy, which took {time.monotonic() - begin:.1f} s")
+    finally:
+        unpause(settings.project)
+        pause.seconds = time.monotonic() - begin
+    stop_timer()
+
+
+def start_timer(settings: Settings) -> None:
+    """Has systemd unpause the containers when this program does not."""
+    stop_timer()
+    programs.run(
+        [
+            "systemd-run",
+            "--quiet",
+            "--collect",
+            f"--unit={TIMER}",
+            f"--on-active={settings.pause_seconds}",
+            "--timer-property=AccuracySec=100ms",
+            str(PROGRAM),
+            f"--configuration={settings.path}",
+            "release",
+        ]
+    )
+
+
+def stop_timer() -> None:
+    """Takes that back; no harm is done where there is none."""
+    programs.run(["systemctl", "stop", f"{TIMER}.timer"], good=None)
+
+
+def images(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Images by name, identifier and digests, as far as they are there."""
+    if not names:
+        return []
+    found = programs.run(["docker", "image", "inspect", *names], good=None).output
+    try:
+        described = json.loads(found)
+    except ValueError:
+        return []
+    return [{"names": image["RepoTags"], "id": image["Id"], "digests": image["RepoDigests"]} for image in described]

@@ -1,0 +1,130 @@
+"""SQLite's databases, looked at by way of copies: to open one is to change it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+from pryv_backup.copies import NEW_FILE, clone, copy_bytes, remove
+from pryv_backup.files import FILE, SQLITE_NAMES, below, is_attachment, is_sqlite, opened, walk
+from pryv_backup.problem import BackupError
+
+#: A database that is written is copied until nothing changed meanwhile: how often, how long in between, in seconds, and
+#: how long ago the last change has to be, in nanoseconds, since times of files are as coarse as the clock's tick.
+ATTEMPTS, WAIT, QUIET = 50, 0.1, 20_000_000
+
+
+@contextmanager
+def scratch(place: Path) -> Iterator[int]:
+    """An empty folder of root's, opened; it is removed afterwards, and before where one was left."""
+    remove(place)
+    place.mkdir(mode=0o700, parents=True)
+    try:
+        with opened(place, os.O_RDONLY | os.O_DIRECTORY) as folder:
+            yield folder
+    finally:
+        remove(place)
+
+
+@contextmanager
+def database(folder: int, name: str, place: Path) -> Iterator[sqlite3.Connection]:
+    """A copy of a database with what its log holds.
+
+    Args:
+        folder: Where it is, opened.
+        name: Its name there.
+        place: Where the copy may be: a folder of root's that is not there.
+
+    Raises:
+        BackupError: When it is written all the time, or is no file.
+    """
+    with scratch(place) as target:
+        for _ in range(ATTEMPTS):
+            before = state(folder, name)
+            for kind in ("", "-wal"):
+                replace(folder, f"{name}{kind}", target, f"db{kind}")
+            if state(folder, name) == before and before[-1] < time.time_ns() - QUIET:
+                break
+            time.sleep(WAIT)
+        else:
+            raise BackupError(f"{name} is written all the time")
+        with closing(sqlite3.connect(place / "db")) as connection:
+            connection.execute("PRAGMA trusted_schema = OFF")
+            connection.text_factory = lambda text: text.decode(errors="replace")
+            yield connection
+
+
+def state(folder: int, name: str) -> tuple[int, ...]:
+    """What changes when a database does; its last change in nanoseconds comes last."""
+    sizes, times = [], []
+    for kind in ("", "-wal"):
+        with suppress(FileNotFoundError):
+            status = os.stat(f"{name}{kind}", dir_fd=folder, follow_symlinks=False)
+            sizes.append(status.st_size)
+            times.append(status.st_mtime_ns)
+    return (*sizes, *sorted(times))
+
+
+def replace(folder: int, name: str, target: int, copy: str) -> None:
+    """Copies a file, if it is there, in place of an older copy."""
+    with suppress(FileNotFoundError):
+        os.unlink(copy, dir_fd=target)
+    with suppress(FileNotFoundError), opened(name, FILE, folder) as file, opened(copy, NEW_FILE, target) as made:
+        if not clone(file, made):
+            copy_bytes(file, made)
+
+
+def users(root: Path, index: str, place: Path) -> dict[str, str]:
+    """User names and identifiers that a core knows.
+
+    Args:
+        root: The data, or a copy of it.
+        index: Path below it of the file that knows.
+        place: Where a copy may be.
+
+    Raises:
+        BackupError: When it cannot be read.
+    """
+    parent, _, name = index.rpartition("/")
+    try:
+        with (
+            opened(root, os.O_RDONLY | os.O_DIRECTORY) as top,
+            below(top, parent) as folder,
+            database(folder, name, place) as connection,
+        ):
+            return {str(user): str(key) for user, key in connection.execute("SELECT username, userId FROM id4name")}
+    except (sqlite3.Error, OSError) as error:
+        raise BackupError(f"{index}: {error}") from error
+
+
+def damages(root: Path, place: Path) -> list[str]:
+    """What SQLite finds wrong with the databases below a folder.
+
+    Args:
+        root: The folder.
+        place: Where copies may be.
+    """
+    found = []
+    with opened(root, os.O_RDONLY | os.O_DIRECTORY) as top:
+        for folder, path, entry in walk(top):
+            if entry.name.endswith(SQLITE_NAMES) and entry.is_file(follow_symlinks=False) and not is_attachment(path):
+                with opened(entry.name, FILE, folder) as file:
+                    if not is_sqlite(file, entry.name):
+                        continue
+                said = damage(folder, entry.name, place)
+                if said != "ok":
+                    found.append(f"{path}: {said}")
+    return found
+
+
+def damage(folder: int, name: str, place: Path) -> str:
+    """What SQLite says of a database: `ok`, or what is wrong with it."""
+    try:
+        with database(folder, name, place) as connection:
+            return "; ".join(str(row[0]) for row in connection.execute("PRAGMA integrity_check(5)"))
+    except sqlite3.Error as error:
+        return str(error)

@@ -1,0 +1,81 @@
+"""Other programs: started without a secret in their arguments, and quoted without one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pryv_backup.problem import BackupError
+
+#: How much of what a program said about a failure is said again.
+SAID = 2000
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a program."""
+
+    code: int
+    output: str
+    errors: str
+
+
+def run(
+    command: Sequence[str],
+    *,
+    feed: str = "",
+    good: Collection[int] | None = (0,),
+    environment: Mapping[str, str] | None = None,
+    secrets: Collection[str] = (),
+    folder: Path | None = None,
+    inherited: Collection[int] = (),
+    user: tuple[int, int] | None = None,
+) -> Done:
+    """Runs a program until it ends; it dies with this one.
+
+    Args:
+        command: The program and its arguments.
+        feed: Its standard input.
+        good: Exit codes that are no failure; None takes all.
+        environment: What is added to this program's environment.
+        secrets: What its messages may quote and this program must not.
+        folder: Where it runs.
+        inherited: Descriptors that it gets.
+        user: User and group as whom it runs; None is this program's.
+
+    Raises:
+        BackupError: When it cannot be started, or fails.
+    """
+    try:
+        # Were it to go on when this program is killed, it would read, or pause, beneath the next run.
+        done = subprocess.run(
+            ["setpriv", "--pdeathsig", "KILL", *command],
+            input=feed,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            check=False,
+            cwd=folder,
+            env={**os.environ, "LC_ALL": "C.UTF-8", **(environment or {})},
+            pass_fds=tuple(inherited),
+            user=user[0] if user else None,
+            group=user[1] if user else None,
+            extra_groups=[] if user else None,
+        )
+    except OSError as error:
+        raise BackupError(f"{command[0]}: {error.strerror}") from error
+    result = Done(done.returncode, done.stdout, hide(done.stderr, secrets))
+    if good is not None and result.code not in good:
+        said = (result.errors.strip() or hide(result.output, secrets).strip())[-SAID:]
+        raise BackupError(f"{' '.join(command[:1])} failed ({result.code}): {said}")
+    return result
+
+
+def hide(text: str, secrets: Collection[str]) -> str:
+    """A text with no secret in it."""
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text

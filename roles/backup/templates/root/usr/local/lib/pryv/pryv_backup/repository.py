@@ -1,0 +1,200 @@
+"""A repository of restic's, 0.14 or later."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from pryv_backup import programs
+from pryv_backup.problem import BackupError
+from pryv_backup.settings import Settings
+
+#: Tags of snapshots: of the data, and of the list of deleted users.
+DATA, LEDGER_TAG = "data", "ledger"
+#: For how long a locked repository is tried again, where restic knows how to.
+LOCKED = "30m"
+#: Exit codes since 0.17; before, they are all 1.
+MISSING, WRONG_PASSWORD = 10, 12
+
+
+@contextmanager
+def secret_file(secret: str) -> Iterator[tuple[str, int]]:
+    """A file that is on no disk: its path for a program that inherits its descriptor, and that descriptor."""
+    number = os.memfd_create("secret")
+    try:
+        os.write(number, secret.encode())
+        yield f"/proc/self/fd/{number}", number
+    finally:
+        os.close(number)
+
+
+@dataclass(frozen=True)
+class Repository:
+    """Where snapshots are.
+
+    Attributes:
+        options: Which repository, which password, which cache.
+        host: Whose snapshots they are.
+        environment: What restic needs besides.
+        secrets: What no message may quote.
+        inherited: Descriptors that restic gets: a lock, files with secrets.
+        user: User and group as whom it runs; None is this program's.
+    """
+
+    options: Sequence[str]
+    host: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    secrets: Collection[str] = ()
+    inherited: tuple[int, ...] = ()
+    user: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, settings: Settings, *inherited: int) -> Repository:
+        """The repository of a host that is backed up.
+
+        Raises:
+            BackupError: When its address or its password cannot be read.
+        """
+        try:
+            address = settings.repository_file.read_text().strip()
+            password = settings.password_file.read_text().strip()
+        except OSError as error:
+            raise BackupError(str(error)) from error
+        # An address may hold a password, as it is and encoded.
+        part = urlsplit(address.split(":", 1)[-1]).password or ""
+        return cls(
+            options=[
+                f"--repository-file={settings.repository_file}",
+                f"--password-file={settings.password_file}",
+                f"--cache-dir={settings.state / 'cache'}",
+            ],
+            host=settings.host,
+            environment=settings.environment,
+            secrets={password, part, unquote(part), *settings.environment.values()},
+            inherited=inherited,
+        )
+
+    @cached_property
+    def version(self) -> tuple[int, ...]:
+        """Of restic, as numbers."""
+        said = programs.run(["restic", "version"]).output
+        return tuple(int(number) for number in re.findall(r"\d+", said)[:3])
+
+    def call(
+        self,
+        *arguments: str,
+        feed: str = "",
+        good: Collection[int] | None = (0,),
+        folder: Path | None = None,
+        inherited: Collection[int] = (),
+    ) -> programs.Done:
+        """Runs restic.
+
+        Raises:
+            BackupError: When it fails; the message is restic's.
+        """
+        patient = [f"--retry-lock={LOCKED}"] if self.version >= (0, 16) else []
+        return programs.run(
+            ["restic", *self.options, *patient, *arguments],
+            feed=feed,
+            good=good,
+            environment=self.environment,
+            secrets=self.secrets,
+            folder=folder,
+            inherited=(*self.inherited, *inherited),
+            user=self.user,
+        )
+
+    def initialise(self, operator_password: str) -> bool:
+        """Makes the repository where there is none, and lets the operator's password open it; whether it had to.
+
+        Raises:
+            BackupError: When it cannot be reached or opened.
+        """
+        made = False
+        looked = self.call("cat", "config", good=None)
+        # Older ones say so of a server that they cannot reach as well; making one fails there, and where there is one.
+        if looked.code == MISSING or "Is there a repository at the following location?" in looked.errors:
+            self.call("init")
+            made = True
+        elif looked.code:
+            raise BackupError(f"restic failed ({looked.code}): {looked.errors.strip()}")
+        return self._add_key(operator_password) or made
+
+    def _add_key(self, password: str) -> bool:
+        with secret_file(password) as (path, number):
+            options = [option for option in self.options if not option.startswith("--password-file=")]
+            other = Repository([*options, f"--password-file={path}"], self.host, self.environment, self.secrets)
+            opened = other.call("cat", "config", good=None, inherited=[number])
+            if opened.code == 0:
+                return False
+            if opened.code != WRONG_PASSWORD and "wrong password" not in opened.errors:
+                raise BackupError(f"restic failed ({opened.code}): {opened.errors.strip()}")
+            os.lseek(number, 0, os.SEEK_SET)
+            self.call("key", "add", f"--new-password-file={path}", inherited=[number])
+        return True
+
+    def snapshots(self, tag: str | None = None) -> list[dict[str, Any]]:
+        """The host's snapshots, oldest first, as restic describes them."""
+        tags = [f"--tag={tag}"] if tag else []
+        found = json.loads(self.call("snapshots", "--json", f"--host={self.host}", *tags).output) or []
+        return sorted(found, key=lambda snapshot: str(snapshot["time"]))
+
+    def read(self, snapshot: str, path: str) -> Any:
+        """A JSON file of a snapshot.
+
+        Raises:
+            BackupError: When it has none, or restic fails.
+        """
+        try:
+            return json.loads(self.call("dump", snapshot, f"/{path}").output)
+        except ValueError as error:
+            raise BackupError(f"{path} of snapshot {snapshot}: {error}") from error
+
+    def back_up(self, folder: Path, upload_kib: int) -> dict[str, Any]:
+        """Makes a snapshot of a folder and says what restic says of it.
+
+        Raises:
+            BackupError: When restic fails, or could not read everything.
+        """
+        limit = [f"--limit-upload={upload_kib}"] if upload_kib else []
+        # Only for showing progress.
+        quick = ["--no-scan"] if self.version >= (0, 15) else []
+        # Copies have inodes of their own each time, and making a link changes ctime; mtime and size tell what changed.
+        unchanged = ["--ignore-ctime", "--ignore-inode"]
+        said = self._snapshot(DATA, *limit, *quick, *unchanged, ".", folder=folder)
+        return summary(said)
+
+    def store(self, name: str, tag: str, text: str) -> None:
+        """Makes a snapshot of one small file."""
+        self._snapshot(tag, "--stdin", f"--stdin-filename={name}", feed=text)
+
+    def _snapshot(self, tag: str, *arguments: str, feed: str = "", folder: Path | None = None) -> str:
+        options = ["--json", "--quiet", f"--tag={tag}", f"--host={self.host}"]
+        done = self.call("backup", *options, *arguments, feed=feed, folder=folder, good=(0, 3))
+        if done.code:
+            raise BackupError(f"restic could not read everything: {done.errors.strip()[-programs.SAID :]}")
+        return done.output
+
+
+def summary(said: str) -> dict[str, Any]:
+    """What restic says at the end of a backup, among its messages, one a line."""
+    for line in reversed(said.splitlines()):
+        message: dict[str, Any] = json.loads(line)
+        if message.get("message_type") == "summary":
+            return message
+    raise BackupError("restic made no snapshot")
+
+
+def address_digest(settings: Settings) -> str:
+    """SHA-256 of the repository's address: whether a repository was initialised is asked of this one."""
+    return hashlib.sha256(settings.repository_file.read_bytes().strip()).hexdigest()
