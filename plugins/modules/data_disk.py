@@ -137,7 +137,7 @@ options:
   record:
     description: The file in which the host notes its volume's UUID.
     type: path
-    default: /etc/pryv/data_disk/uuid
+    required: true
   header:
     description: What V(saved) returned, for O(state=restored).
     type: str
@@ -468,7 +468,7 @@ def main() -> None:
             "renew": {"type": "bool", "default": False},
             "destroy": {"type": "bool", "default": False},
             "known_uuids": {"type": "list", "elements": "str", "default": []},
-            "record": {"type": "path", "default": "/etc/pryv/data_disk/uuid"},
+            "record": {"type": "path", "required": True},
             "header": {"type": "str", "no_log": True},
         },
         required_if=[("state", "restored", ["header"])],

@@ -33,7 +33,7 @@ options:
   certificate:
     description: The platform's certificate, leaf first.
     type: path
-    default: /etc/pryv/tls/fullchain.pem
+    required: true
   firewall_check:
     description: A command that succeeds while every rule of the firewall is as it should be.
     type: str
@@ -54,6 +54,7 @@ EXAMPLES = r"""
 - name: Collect evidence
   host_evidence:
     data_directory: /srv/pryv
+    certificate: /etc/pryv/tls/fullchain.pem
 """
 
 RETURN = r"""
@@ -447,7 +448,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "data_directory": {"type": "path", "required": True},
-            "certificate": {"type": "path", "default": "/etc/pryv/tls/fullchain.pem"},
+            "certificate": {"type": "path", "required": True},
             "digest_only": {"type": "bool", "default": False},
             "firewall_check": {"type": "str", "default": "false"},
         },

@@ -47,11 +47,11 @@ options:
       - The configuration of the registry that runs on this host, with port and password of its Redis, which is on
         loopback as well. On a new host there is none.
     type: path
-    default: /etc/pryv/registry/dns/dns.json
+    required: true
   ca:
     description: What to trust when talking to the cores.
     type: path
-    default: /etc/pryv/tls/ca.pem
+    required: true
   replicated:
     description: Whether followers copy the database. It is then said when its Redis cannot keep them from writing.
     type: bool
@@ -423,8 +423,8 @@ def main() -> None:
         argument_spec={
             "domain": {"type": "str", "required": True},
             "cores": {"type": "dict", "required": True},
-            "settings": {"type": "path", "default": "/etc/pryv/registry/dns/dns.json"},
-            "ca": {"type": "path", "default": "/etc/pryv/tls/ca.pem"},
+            "settings": {"type": "path", "required": True},
+            "ca": {"type": "path", "required": True},
             "replicated": {"type": "bool", "default": False},
             "probe": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 10},

@@ -53,9 +53,8 @@ options:
     type: str
     default: /
   authority:
-    description: Authorities that nginx's certificate is verified with.
+    description: Authorities that nginx's certificate is verified with; needed where it is asked.
     type: path
-    default: /etc/pryv/tls/ca.pem
   report_only:
     description: Whether to succeed in any case, and leave the judgement to who reads RV(checks).
     type: bool
@@ -73,6 +72,7 @@ EXAMPLES = r"""
     folders: [/etc/pryv/core]
     seconds: 300
     name: co1.pryv.example.com
+    authority: /etc/pryv/tls/ca.pem
 """
 
 RETURN = r"""
@@ -389,7 +389,7 @@ def main() -> None:
             "seconds": {"type": "int", "required": True},
             "name": {"type": "str", "default": ""},
             "path": {"type": "str", "default": "/"},
-            "authority": {"type": "path", "default": "/etc/pryv/tls/ca.pem"},
+            "authority": {"type": "path"},
             "report_only": {"type": "bool", "default": False},
         },
         supports_check_mode=True,

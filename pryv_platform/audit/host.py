@@ -142,7 +142,7 @@ def _firewall_checks(firewall: Mapping[str, Any] | None) -> Iterator[Check]:
     if not firewall or {firewall["policies"].get(chain) for chain in ("input", "forward")} != {"drop"}:
         problem = "table inet pryv is missing, or lets through by default"
     else:
-        problem = unless(firewall["as_it_should_be"], "its rules are not those of /etc/pryv/firewall/rules.nft")
+        problem = unless(firewall["as_it_should_be"], "its rules are not those that role firewall wrote")
     remedy = "ansible-playbook site.yml --tags firewall"
     yield _judge("firewall", "The firewall drops what is not allowed", problem, remedy, "critical")
     yield _judge(

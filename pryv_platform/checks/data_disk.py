@@ -94,7 +94,7 @@ def _tang_problems(host: str, variables: Mapping[str, Any]) -> Iterator[tuple[Se
 
 def _keyfile_problems(host: str, keyfile: str, data_directory: str) -> Iterator[tuple[Severity, str, str, str]]:
     """Yield what would let a run succeed, and leave the disk locked at the next boot."""
-    where, remedy = f"{host}: data_disk_keyfile", "give a file on the system disk, such as /etc/pryv/data_disk/key"
+    where, remedy = f"{host}: data_disk_keyfile", "give a file on the system disk, or leave it out"
     path = posixpath.normpath(keyfile)
     if not re.fullmatch(r"/[\w./:+@=-]+", keyfile):
         yield "error", where, f"is {keyfile!r}, and has to be an absolute path without spaces", remedy

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pryv_platform.ports import PORTS
 from pryv_platform.topology.names import NAMES
@@ -16,6 +17,9 @@ ROOT = Path(__file__).parents[2]
 CODE = ("filter_plugins", "playbooks", "plugins", "pryv_platform", "roles", "scripts", "site.yml")
 #: What Ansible shows of a plugin: its examples are of a platform as it is.
 SHOWN = {"DOCUMENTATION", "EXAMPLES", "RETURN"}
+KEYFILE = {"roles/data_disk/defaults/main.yml", "plugins/modules/data_disk.py"}
+#: Files that only people read.
+PROSE = {"argument_specs.yml", "deviations.yml"}
 #: Numbers that are no port of a service.
 OTHERS = re.compile(r"https_connections: 4000|5353: _DNS|default\W+\[53, .*\]")
 
@@ -40,7 +44,11 @@ def lines() -> Iterator[tuple[str, str]]:
     for top in CODE:
         for path in [ROOT / top, *sorted((ROOT / top).rglob("*"))]:
             place = str(path.relative_to(ROOT))
-            if not path.is_file() or path.suffix in {".md", ".pyc"} or place.endswith("argument_specs.yml"):
+            if (
+                not path.is_file()
+                or path.suffix in {".md", ".pyc"}
+                or path.name in {"argument_specs.yml", "deviations.yml"}
+            ):
                 continue
             text = path.read_text()
             found = python(text) if path.suffix == ".py" else enumerate(text.splitlines(), 1)
@@ -56,6 +64,33 @@ def places(pattern: str) -> set[str]:
 @pytest.mark.parametrize("port", sorted(set(PORTS.values())))
 def test_a_port_is_said_once(port: int) -> None:
     assert places(rf"(?<![\w.-]){port}(?![\w.%])") == {"pryv_platform/ports.py"}
+
+
+#: Where a path may be said besides role pryv's variables: by what runs without these, and the defaults of a role's own.
+PATHS = {
+    "/etc/pryv": {"roles/pryv/vars/main.yml", "plugins/modules/machine_survey.py", *KEYFILE},
+    "/etc/pryv/tls": {"roles/pryv/vars/main.yml"},
+    "/etc/pryv/data_disk/key": KEYFILE,
+    "/var/log/pryv": {"roles/pryv/vars/main.yml"},
+    "/srv/pryv": {"roles/pryv/defaults/main.yml", "roles/preflight/tasks/hosts.yml"},
+    "br-shut": {"roles/pryv/vars/main.yml"},
+    r"\b9999\b": {"roles/pryv/vars/main.yml"},
+}
+
+
+@pytest.mark.parametrize(("path", "where"), PATHS.items())
+def test_a_path_on_hosts_is_said_once(path: str, where: set[str]) -> None:
+    assert places(path) == where
+
+
+def test_trees_have_the_paths_that_are_said() -> None:
+    """A folder's name cannot be a variable."""
+    said = yaml.safe_load((ROOT / "roles/pryv/vars/main.yml").read_text())["pryv_paths"]
+    tree = ROOT / "roles/certificate/templates/root"
+    made = {f"/{path.relative_to(tree).with_suffix('')}" for path in tree.rglob("*.j2")}
+    assert made == {said["certificate"], said["certificate_key"], said["authority"]}
+    for role in ("core", "mail", "registry", "web"):
+        assert (ROOT / f"roles/{role}/templates/root{said['configuration']}/{role}/compose.yml.j2").is_file()
 
 
 @pytest.mark.parametrize("name", sorted(NAMES.values()))

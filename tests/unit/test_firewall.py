@@ -35,10 +35,9 @@ TANG = {
 
 
 def rules(**variables: Any) -> str:
-    own = [yaml.safe_load((ROLE / part / "main.yml").read_text()) for part in ("defaults", "vars")]
-    computed = {
-        name: trust_as_template(value) if isinstance(value, str) else value for name, value in (own[0] | own[1]).items()
-    }
+    parts = (ROLE.parent / "pryv/vars", ROLE / "defaults", ROLE / "vars")
+    own = {name: value for part in parts for name, value in yaml.safe_load((part / "main.yml").read_text()).items()}
+    computed = {name: trust_as_template(value) if isinstance(value, str) else value for name, value in own.items()}
     groups = {"registry": ["reg1"]}
     variables = {
         "inventory_hostname": "co1",

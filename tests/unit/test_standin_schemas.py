@@ -11,6 +11,7 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
+from pryv_platform.ports import PORTS
 from tests.standins.standin import config, mongodb, schemas
 from tests.unit.test_core_settings import rendered, trusted
 
@@ -30,7 +31,12 @@ ENDPOINT = {"url": "https://sms.example/send", "method": "POST", "body": "", "he
 def mail(**variables: Any) -> dict[str, Any]:
     """The configuration of mail as its role writes it."""
     values = {part: yaml.safe_load((ROLES / f"mail/{part}/main.yml").read_text()) for part in ("defaults", "vars")}
-    shared = {"pryv_domain": "poc.pryv.test", "pryv_mail_provider": "pryv", "pryv_secrets": {"mail_key": "mail's key"}}
+    shared: dict[str, Any] = {
+        "pryv_domain": "poc.pryv.test",
+        "pryv_mail_provider": "pryv",
+        "pryv_secrets": {"mail_key": "mail's key"},
+    }
+    shared["topology"] = {"ports": PORTS}
     templar = Templar(DataLoader(), trusted(shared | values["defaults"] | values["vars"]) | variables)
     return dict(templar.template(trust_as_template("{{ mail_program }}")))
 
