@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import ssl
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from pryv_platform.capacity import worksheet as capacity_worksheet
 from pryv_platform.capacity.check import capacity_problems
 from pryv_platform.capacity.forecast import capacity_forecast, requirement_problems
 from pryv_platform.capacity.plan import capacity_plan
+from pryv_platform.certificate import source
 from pryv_platform.checks import data_disk as data_disk_checks
 from pryv_platform.checks import (
     dns,
@@ -38,10 +40,11 @@ from pryv_platform.checks import (
     secrets,
 )
 from pryv_platform.checks import docker as docker_checks
-from pryv_platform.inventory import Inventory, Unreadable
+from pryv_platform.inventory import Controller, Inventory, Unreadable
 from pryv_platform.topology import derivation
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+TRUST_STORES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 
 
 # -- errors ----------------------------------------------------------------------------------------------------------
@@ -139,7 +142,35 @@ def inventory(hostvars: Mapping[str, Any], groups: Mapping[str, Sequence[str]] |
         options=options(),
         validate=validate,
         exists=lambda path: Path(path).exists(),
+        controller=controller(hostvars),
     )
+
+
+def controller(hostvars: Any) -> Controller:
+    """Return what the package calls the controller.
+
+    Args:
+        hostvars: The magic variable `hostvars`, which knows the vault's secrets of this run.
+    """
+    folder = Path(hostvars[next(iter(hostvars))].get("inventory_dir") or ".")
+
+    def read(path: str) -> bytes:
+        file = folder / path
+        if not file.exists():
+            raise FileNotFoundError(f"{file.absolute()} is not there")
+        try:
+            return Path(hostvars._loader.get_real_file(str(file.absolute()))).read_bytes()
+        except AnsibleError as error:
+            raise OSError(str(error)) from error
+
+    stores = (ssl.get_default_verify_paths().cafile, *TRUST_STORES)
+    trusted = next((Path(store).read_bytes() for store in stores if store and Path(store).is_file()), b"")
+    return Controller(read, trusted)
+
+
+def platform_certificate(settings: Mapping[str, Any], hostvars: Any) -> dict[str, Any]:
+    """Filter: see `source.material`."""
+    return vars(source.material(source.Settings(**settings), controller(hostvars)))
 
 
 @functools.cache
@@ -282,6 +313,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "inventory_values": inventory_values,
     "lockout_problems": lockout_problems,
     "inventory_report": inventory_report,
+    "platform_certificate": platform_certificate,
     "preflight_report": preflight.preflight_report,
     "public_key": hardening.public_key,
     "registry_keys": registry.registry_keys,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import Any
 
 
@@ -22,6 +23,26 @@ class Unreadable:
     reason: str
 
 
+def _no_file(path: str) -> bytes:
+    raise FileNotFoundError(path)
+
+
+@dataclass(frozen=True)
+class Controller:
+    """What the machine has on which a run is started.
+
+    Attributes:
+        read: Returns what is in the file of a path, which may be relative to the inventory, decrypted; raises OSError,
+            also for what it cannot decrypt.
+        trusted: The roots that its system trusts, in PEM.
+        now: Tells the time, with its zone.
+    """
+
+    read: Callable[[str], bytes] = _no_file
+    trusted: bytes = b""
+    now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
+
+
 @dataclass(frozen=True)
 class Inventory:
     """What an operator wrote down.
@@ -35,6 +56,7 @@ class Inventory:
         validate: Says what is wrong with a variable of a name, documented like that, of a value, as far as types and
             choices go.
         exists: Tells whether the controller has a file or folder of a path.
+        controller: The machine on which it lies.
         topology: Who is who on the platform; empty when the inventory does not say.
     """
 
@@ -45,6 +67,7 @@ class Inventory:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     validate: Callable[[str, Mapping[str, Any], object], str | None] = lambda *_: None
     exists: Callable[[str], bool] = lambda _: True
+    controller: Controller = field(default_factory=Controller)
     topology: Mapping[str, Any] = field(default_factory=dict)
 
     def members(self, group: str) -> Sequence[str]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from pryv_platform.checks import (
+    certificate,
     core,
     data_disk,
     docker,
@@ -60,7 +61,7 @@ def inventory_report(
     obstacles = [*source, *inventory_problems(inventory)]
     unusable = [*variables.problems(inventory), *secrets.problems(inventory)]
     people = hardening.problems(inventory)
-    problems = [
+    problems: list[Problem] = [
         *obstacles,
         *unusable,
         *files.problems(inventory),
@@ -72,6 +73,7 @@ def inventory_report(
     if platform:
         known = replace(inventory, topology=platform)
         problems += [problem for role in ROLES for problem in role.problems(known)]
+        problems += [] if unusable else certificate.problems(known)
         problems += jump_problems(inventory.known(inventory.members("all"), SSH_ARGUMENTS), platform)
     return {
         "problems": problems,

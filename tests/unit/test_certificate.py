@@ -6,20 +6,22 @@ import datetime
 import itertools
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.parsing.dataloader import DataLoader
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
 
-from plugins.lookup import platform_certificate
 from plugins.modules import development_certificate
+from pryv_platform.certificate import examination, single, source
+from pryv_platform.checks import certificate as certificate_check
+from pryv_platform.inventory import Controller, Inventory, Unreadable
+from pryv_platform.problems import Problem
 
 DOMAIN = "pryv.example"
 NOW = datetime.datetime.now(datetime.timezone.utc)
@@ -94,51 +96,40 @@ def leaf(**options: Any) -> Issued:
 GOOD = leaf()
 
 
-@pytest.fixture(autouse=True)
-def trusted(monkeypatch: pytest.MonkeyPatch) -> list[x509.Certificate]:
+@dataclass
+class Store:
     """What the controller's system trusts."""
-    roots = [ROOT.certificate]
-    monkeypatch.setattr(platform_certificate, "trusted_roots", lambda: roots)
-    return roots
+
+    pem: str = ""
 
 
 @pytest.fixture
-def look_up(tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """Call the lookup as a role does."""
+def trusted() -> Store:
+    return Store(ROOT.pem)
+
+
+@pytest.fixture
+def look_up(tmp_path: Path, trusted: Store) -> Callable[..., dict[str, Any]]:
+    """Read the certificate as the role does, of an inventory in a folder."""
 
     def call(**options: Any) -> dict[str, Any]:
-        lookup = platform_certificate.LookupModule(loader=DataLoader())
-        lookup._load_name = "platform_certificate"
-        defaults = {
-            "source": "pem",
-            "environment": "production",
-            "bundle": "",
-            "bundle_file": "",
-            "private_key": "",
-            "private_key_file": "",
-            "pkcs12_file": "",
-            "pkcs12_passphrase": "",
-            "root_file": "",
-            "ca_directory": "ca",
-            "minimum_days": 14,
-        }
-        lookup.set_options = lambda **_: None
-        lookup.get_option = lambda name: {**defaults, **options}[name]
-        (material,) = lookup.run([DOMAIN], {"inventory_dir": str(tmp_path)})
-        return {**material, "problems": [told(problem) for problem in material["problems"]]}
+        given = {"environment": "production", "source": "pem", "ca_directory": "ca", **options}
+        controller = Controller(lambda path: (tmp_path / path).read_bytes(), trusted.pem.encode())
+        material = source.material(source.Settings(DOMAIN, **given), controller)
+        return {**vars(material), "problems": [told(problem) for problem in material.problems]}
 
     return call
 
 
-def told(problem: dict[str, str]) -> str:
+def told(problem: Problem) -> str:
     """A problem as an operator reads it."""
     assert problem["severity"] == "error"
     return f"{problem['where']} {problem['problem']} -> {problem['remedy']}"
 
 
-def examine(given: Issued, *others: Issued, key: Issued | None = None) -> platform_certificate.Material:
+def examine(given: Issued, *others: Issued, key: Issued | None = None) -> examination.Material:
     """Examine a certificate with what comes along with it."""
-    return platform_certificate.examine(
+    return examination.examine(
         DOMAIN,
         [member.certificate for member in (given, *others)],
         (key or given).key,
@@ -148,7 +139,7 @@ def examine(given: Issued, *others: Issued, key: Issued | None = None) -> platfo
     )
 
 
-def only_problem(material: platform_certificate.Material) -> str:
+def only_problem(material: examination.Material) -> str:
     """The one thing that is wrong; nothing to serve is given out."""
     assert (material.fullchain, material.private_key) == ("", "")
     (problem,) = material.problems
@@ -284,7 +275,7 @@ def test_what_is_accepted_is_what_clients_accept(case: Case, order: int, tmp_pat
     own = case.served[0] if case.served else case.bundle[0]
     certificates = [given.certificate for given in case.bundle[::order]]
     trusted = [given.certificate for given in case.roots[::order]]
-    material = platform_certificate.examine(DOMAIN, certificates, own.key, trusted, NOW, 14)
+    material = examination.examine(DOMAIN, certificates, own.key, trusted, NOW, 14)
     if not case.said:
         assert material.problems == []
         assert material.fullchain == "".join(given.pem for given in case.served)
@@ -294,14 +285,14 @@ def test_what_is_accepted_is_what_clients_accept(case: Case, order: int, tmp_pat
         return
     assert case.said in only_problem(material)
     # Nor would a client, whatever of it were served.
-    roots = [given for given in (*case.bundle, *case.roots) if platform_certificate.is_self_signed(given.certificate)]
+    roots = [given for given in (*case.bundle, *case.roots) if single.is_self_signed(given.certificate)]
     for root in roots:
         served = own.pem + "".join(given.pem for given in case.bundle if given is not own)
         assert not client_accepts(served, own.key_pem, root.pem, tmp_path)
 
 
 def test_no_warning_of_a_library_is_shown(
-    look_up: Callable[..., Any], trusted: list[x509.Certificate], recwarn: pytest.WarningsRecorder, tmp_path: Path
+    look_up: Callable[..., Any], trusted: Store, recwarn: pytest.WarningsRecorder, tmp_path: Path
 ) -> None:
     # The library makes none with the serial number 0, which some system's store has.
     content = issue("Zero", serial=1).certificate.public_bytes(serialization.Encoding.DER)
@@ -311,7 +302,7 @@ def test_no_warning_of_a_library_is_shown(
     with pytest.warns(UserWarning, match="serial number"):
         x509.load_pem_x509_certificate(store.encode())
     recwarn.clear()
-    trusted.clear()
+    trusted.pem = ""
     (tmp_path / "root.pem").write_text(store + ROOT.pem)
     material = look_up(
         bundle=GOOD.pem + INNER.pem + OUTER.pem, private_key=GOOD.key_pem, root_file=str(tmp_path / "root.pem")
@@ -413,7 +404,7 @@ def test_a_strong_key_is_taken(key: Key) -> None:
 def test_a_short_key_and_a_signature_that_can_be_forged_are_refused() -> None:
     # The library makes no such things any more, so the certificate is one that openssl made.
     weak = x509.load_pem_x509_certificate((Path(__file__).parent / "weak.pem").read_bytes())
-    problems = [told(problem) for problem in platform_certificate.weaknesses(weak, NOW, 14)]
+    problems = [told(problem) for problem in single.weaknesses(weak, NOW, 14)]
     assert ["RSA key of 1024 bits" in problems[0], "signed with sha1" in problems[1], len(problems)] == [True, True, 2]
 
 
@@ -568,3 +559,25 @@ def test_the_authority_is_worth_nothing_for_another_domain(tmp_path: Path) -> No
     development_certificate.make_platform(tmp_path, "bank.example", 90)
     with pytest.raises(ssl.SSLCertVerificationError, match="permitted subtree"):
         handshake(tmp_path, "bank.example")
+
+
+def test_a_certificate_is_checked_with_the_inventory() -> None:
+    """Variables that are not set are what the role documents."""
+    options: dict[str, Any] = {
+        f"certificate_{name}": {"default": ""} for name in ("bundle", "bundle_file", "private_key_file")
+    }
+    options |= {"certificate_source": {"default": "pem"}, "certificate_minimum_days": {"default": 14}}
+    options["certificate_private_key"] = {"default": ""}
+    platform = {"domain": DOMAIN, "environment": "production"}
+
+    def problems(**variables: Any) -> list[str]:
+        found = Inventory({"co1": variables}, {"all": ["co1"]}, options=options, controller=controller)
+        return [told(problem) for problem in certificate_check.problems(replace(found, topology=platform))]
+
+    controller = Controller({"bundle.pem": (GOOD.pem + INNER.pem + OUTER.pem).encode()}.__getitem__, ROOT.pem.encode())
+    given = {"certificate_bundle_file": "bundle.pem", "certificate_private_key": GOOD.key_pem}
+    assert problems(**given) == []
+    assert "expires on" in problems(**given, certificate_minimum_days=1000)[0]
+    assert "are both empty" in problems(certificate_bundle_file="bundle.pem")[0]
+    assert "cannot be read: no such lookup" in problems(certificate_bundle=Unreadable("no such lookup"))[0]
+    assert problems(certificate_source="development")[0].startswith("certificate_source is development")
