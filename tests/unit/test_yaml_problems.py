@@ -9,7 +9,8 @@ from ansible import context
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import VaultLib, VaultSecret
 
-from plugins.lookup.yaml_problems import LookupModule, yaml_problems
+from plugins.lookup.yaml_problems import LookupModule
+from pryv_platform.checks.text import yaml_problems
 
 ROOT = Path(__file__).parents[2]
 
