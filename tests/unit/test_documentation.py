@@ -64,6 +64,15 @@ def test_every_filter_is_documented() -> None:
     assert sorted(filters()) == DOCUMENTED
 
 
+def test_no_filter_bears_the_name_of_a_variable() -> None:
+    """`keys | keys` says nothing, and who searches finds both."""
+    tops = ("inventories", "playbooks", "roles", "scripts")
+    texts = [path.read_text() for top in tops for path in (CHECKOUT / top).rglob("*.yml")]
+    names = {name for text in texts for name in re.findall(r"^[ #-]*(?:register: )?([a-z]\w+)(?:: |:$|$)", text, re.M)}
+    assert {"topology", "verify_services", "docker_networks", "pryv_domain"} <= names
+    assert names & set(filters()) == set()
+
+
 def test_ansible_doc_shows_what_filters_do() -> None:
     for name, entry in shown("filter", DOCUMENTED).items():
         # Without a description, ansible-doc shows nothing but to programs.
@@ -103,7 +112,7 @@ def test_the_examples_of_filters_run(tmp_path: Path) -> None:
     (tmp_path / "backups/luks/co1.vault").write_bytes(sealed)
     (tmp_path / "docs").symlink_to(CHECKOUT / "docs")
     given = {
-        "topology": "{{ groups | topology(hostvars) }}",
+        "topology": "{{ groups | platform_topology(hostvars) }}",
         "plan": "{{ privacy_zones | capacity_plan }}",
         "forecast": "{{ privacy_zones | capacity_forecast('2027-01') }}",
         "raw": {},
