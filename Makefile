@@ -19,8 +19,8 @@ destroy: ## Remove all test hosts of this checkout
 test: setup ## Every check and test
 	@python tests/run.py
 
-soak: setup ## What luck has a part in, ten times: runs and programs that are killed
-	@SOAK_REPEATS=10 python tests/run.py add_core_and_faults poc
+soak: setup ## What luck has a part in, ten times, and all rules on an emulated machine
+	@SOAK_REPEATS=10 python tests/run.py add_core_and_faults poc vm
 
 test-fast: setup ## Linters and unit tests
 	@python tests/run.py --fast

@@ -62,11 +62,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         )
 
 
+def ssh_config(name: str) -> Path:
+    """How SSH reaches a host, named `host.fleet`: of a fleet, or a virtual machine."""
+    virtual = MACHINES / name.partition(".")[2] / "ssh_config"
+    return virtual if virtual.exists() else fleet.SSH_CONFIG
+
+
 def connect(name: str) -> testinfra.host.Host:
     """Opens a host, named `host.fleet`, as root."""
-    virtual = MACHINES / name.partition(".")[2] / "ssh_config"
-    config = virtual if virtual.exists() else fleet.SSH_CONFIG
-    return testinfra.get_host(f"ssh://{name}", ssh_config=str(config), sudo=True)
+    return testinfra.get_host(f"ssh://{name}", ssh_config=str(ssh_config(name)), sudo=True)
 
 
 @pytest.fixture(scope="session")

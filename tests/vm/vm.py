@@ -58,13 +58,13 @@ IMAGE_TREE = Path(__file__).resolve().parent / "image"
 #: The machines of this checkout, a folder for each inventory.
 MACHINES = CACHE / "vm"
 
-#: What a cloud provider's server image holds, and what data disks need. Beside it stands what the roles install, which
-#: takes long under emulation and is proven on containers.
+#: What a cloud provider's server image holds, what data disks need, and a scanner. Beside it stands what the roles
+#: install, which takes long under emulation and is proven on containers.
 PACKAGES = (
     *("apparmor", "ca-certificates", "dbus", "e2fsprogs", "gpg", "iproute2", "iputils-ping", "kmod", "less"),
     *("libpam-systemd", "linux-image-cloud-amd64", "netbase", "openssh-server", "procps", "python3", "python3-apt"),
     *("sudo", "systemd-resolved", "systemd-sysv", "tzdata", "udev"),
-    *("cryptsetup-bin", "xfsprogs", "clevis-luks", "tpm2-tools", "tang"),
+    *("cryptsetup-bin", "xfsprogs", "clevis-luks", "tpm2-tools", "tang", "openscap-scanner"),
 )
 #: Packages that newer systems split off, and the Docker that an older one has.
 SUITE_PACKAGES = {"debian-13": ("systemd-cryptsetup",), "debian-12": ("docker.io", "docker-compose")}
