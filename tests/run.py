@@ -3,8 +3,8 @@
 Usage: tests/run.py [--fast] [STEP ...]
 
 A step is a linter, the unit tests, the tests of pages in a browser, those of nginx beside Express, or a molecule
-scenario. All steps run, whatever fails; scenarios on virtual machines run beside those on containers. The output of a
-step that fails is shown, that of all is kept under .cache/test. Each linter, each scenario and each pytest item counts
+scenario. All steps run, whatever fails, two at a time. The output of a step that fails is shown, that of all is kept
+under .cache/test. Each linter, each scenario and each pytest item counts
 as one. A table of what each step took stands at the end.
 """
 
@@ -18,10 +18,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Condition
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 RESULTS = CHECKOUT / ".cache" / "test"
@@ -35,9 +36,18 @@ LINTERS = {
     "ansible-lint": ["ansible-lint", "--offline"],
 }
 
-#: Scenarios on virtual machines. An emulated processor keeps little more than one core busy, and so does a scenario on
-#: containers, much of which is waiting. Machines take as long as all else together, so they begin at once.
-ON_MACHINES = frozenset({"disk", "vm"})
+#: How many steps run at once: a scenario keeps little less than a processor busy, whatever it waits for. Two of them
+#: have no more test hosts than a machine can hold, which is fifteen.
+AT_ONCE = 2
+
+#: Scenarios on virtual machines, of which one runs at a time. They begin at once, beside what must not be disturbed.
+ON_MACHINES = ("disk", "vm")
+
+#: Scenarios that measure how fast hosts are: no other on containers runs beside them.
+UNDISTURBED = ("add_core_and_faults", "poc")
+
+#: The others that take minutes, longest first, so that the last steps of a run are short.
+LONG = ("privacy", "development", "load")
 
 #: Longer than any step takes; a step that hangs shall not keep the others from running.
 STEP_SECONDS = 60 * 60
@@ -71,24 +81,67 @@ class Result:
 
 
 def steps(*, fast: bool) -> list[Step]:
-    """All steps in their order, quick ones first.
+    """All steps in the order in which they begin, so far as each fits beside what runs.
 
     Args:
         fast: Whether to leave out the scenarios.
     """
-    found = [Step(name, command) for name, command in LINTERS.items()]
-    found.append(Step("unit", ["pytest", "--quiet", "--numprocesses", "2", "tests/unit"], counts=False))
-    if not fast:
-        found.append(Step("page", ["pytest", "--quiet", "tests/page"], counts=False))
-        found.append(Step("express", ["pytest", "--quiet", "tests/express"], counts=False))
-        scenarios = sorted(path.parent.name for path in CHECKOUT.glob("molecule/*/molecule.yml"))
-        found += [Step(name, ["molecule", "test", "--scenario-name", name]) for name in scenarios]
-    return found
+    quick = [Step(name, command) for name, command in LINTERS.items()]
+    quick.append(Step("unit", ["pytest", "--quiet", "--numprocesses", "2", "tests/unit"], counts=False))
+    if fast:
+        return quick
+    names = {path.parent.name for path in CHECKOUT.glob("molecule/*/molecule.yml")}
+    ordered = (*ON_MACHINES, *UNDISTURBED, *LONG, *sorted(names.difference(ON_MACHINES, UNDISTURBED, LONG)))
+    scenarios = [Step(name, ["molecule", "test", "--scenario-name", name]) for name in ordered]
+    browser = Step("page", ["pytest", "--quiet", "tests/page"], counts=False)
+    express = Step("express", ["pytest", "--quiet", "tests/express"], counts=False)
+    machines = len(ON_MACHINES)
+    return [*scenarios[:machines], *quick, *scenarios[machines:], browser, express]
 
 
-def lanes(chosen: Sequence[Step]) -> list[list[Step]]:
-    """The chosen steps as two rows that run side by side: what needs no virtual machine, and what does."""
-    return [[step for step in chosen if (step.name in ON_MACHINES) == machines] for machines in (False, True)]
+def fits(step: Step, running: Collection[Step]) -> bool:
+    """Whether a step may begin beside others."""
+    on_machines, others = (
+        [one.name for one in running if (one.name in ON_MACHINES) == is_so] for is_so in (True, False)
+    )
+    if step.name in ON_MACHINES:
+        return not on_machines
+    return not others or not {step.name, *others}.intersection(UNDISTURBED)
+
+
+def run_all(chosen: Sequence[Step]) -> dict[str, Result]:
+    """Runs steps, `AT_ONCE` of them at a time, and returns their results in the order of the steps."""
+    waiting, running = list(chosen), list[Step]()
+    results: dict[str, Result] = {}
+    moved = Condition()
+
+    def work() -> None:
+        while True:
+            with moved:
+                while waiting and not any(fits(step, running) for step in waiting):
+                    moved.wait()
+                if not waiting:
+                    return
+                step = next(step for step in waiting if fits(step, running))
+                waiting.remove(step)
+                running.append(step)
+            result = run(step)
+            with moved:
+                results[step.name] = result
+                running.remove(step)
+                moved.notify_all()
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for worker in [pool.submit(work) for _ in range(AT_ONCE)]:
+            worker.result()
+    return {step.name: results[step.name] for step in chosen}
+
+
+def busy() -> tuple[int, int]:
+    """How long this machine's processors have worked, and been there, in a unit of the kernel's."""
+    user, nice, system, idle, iowait, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    worked = user + nice + system + irq + softirq
+    return worked, worked + idle + iowait + steal
 
 
 def environment(items: Path) -> Mapping[str, str]:
@@ -187,14 +240,10 @@ def main() -> int:
     if unknown:
         parser.error(f"no step {', '.join(sorted(unknown))}")
     chosen = [step for step in steps(fast=options.fast) if step.name in options.steps or not options.steps]
-    rows = lanes(chosen)
 
     RESULTS.mkdir(parents=True, exist_ok=True)
-    start = time.monotonic()
-    results: dict[str, Result] = {}
-    with ThreadPoolExecutor(len(rows)) as pool:
-        for row in pool.map(lambda row: {step.name: run(step) for step in row}, rows):
-            results |= row
+    start, (worked, there) = time.monotonic(), busy()
+    results = run_all(chosen)
     bad = [name for name, result in results.items() if result.failed]
     for name in bad:
         log = RESULTS / f"{name}.log"
@@ -204,7 +253,9 @@ def main() -> int:
             sep="\n  ",
         )
     passed, failed = (sum(getattr(result, kind) for result in results.values()) for kind in ("passed", "failed"))
-    print(*table(results), f"took {time.monotonic() - start:.0f} s", sep="\n")
+    worked, there = (now - before for now, before in zip(busy(), (worked, there), strict=True))
+    share = f"processors busy for {100 * worked / max(there, 1):.0f} % of it"
+    print(*table(results), f"took {time.monotonic() - start:.0f} s, {share}", sep="\n")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 

@@ -534,13 +534,17 @@ class Fleet:
                 if host.port != SSH_PORT:
                     names.insert(-1, f"[{host.address}]:{host.port}")
                 known = [*strangers(known, host, self.name), f"{','.join(names)} {kind} {key}\n"]
-            KNOWN_HOSTS.write_text("".join(known))
-            SSH_CONFIG.write_text(ssh_config(known))
+            # At once: connections to other fleets are opened meanwhile.
+            for path, text in ((KNOWN_HOSTS, "".join(known)), (SSH_CONFIG, ssh_config(known))):
+                path.with_suffix(".new").write_text(text)
+                path.with_suffix(".new").replace(path)
 
     def _make_networks(self) -> None:
         wanted = dict.fromkeys(network for host in self.hosts for network in host.networks)
         for network in wanted:
-            existing = json.loads(docker("network", "inspect", *docker("network", "ls", "--quiet").split()))
+            names = docker("network", "ls", "--quiet").split()
+            # One that is gone by now, with another fleet, is no failure.
+            existing = json.loads(docker("network", "inspect", *names, check=False))
             taken = next((other for other in existing if network_overlaps(network, other)), None)
             if taken and (taken.get("Labels") or {}).get("pryv.fleet") == self.prefix:
                 continue

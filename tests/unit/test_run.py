@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -62,11 +63,45 @@ def test_step_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run.run(run.Step("slow", ["sleep", "60"])) == run.Result(0, 1)
 
 
-def test_scenarios_on_machines_run_beside_all_else() -> None:
-    others, on_machines = ([step.name for step in row] for row in run.lanes(run.steps(fast=False)))
-    assert on_machines == ["disk", "vm"]
-    assert {"ruff", "unit", "page", "express", "development", "poc", "load", "privacy"} <= set(others)
-    assert len(others) + len(on_machines) == len(run.steps(fast=False))
+def test_what_fits_beside_what_runs() -> None:
+    disk, vm, poc, load, unit = (run.Step(name, ["true"]) for name in ("disk", "vm", "poc", "load", "unit"))
+    assert run.fits(disk, [])
+    assert run.fits(disk, [poc])
+    assert not run.fits(vm, [disk])
+    assert run.fits(poc, [vm])
+    assert not run.fits(poc, [unit])
+    assert not run.fits(load, [poc])
+    assert run.fits(load, [unit])
+
+
+def test_order_begins_with_machines_and_has_every_step_once() -> None:
+    names = [step.name for step in run.steps(fast=False)]
+    assert names[:3] == ["disk", "vm", "ruff"]
+    assert (
+        len(names)
+        == len(set(names))
+        == len(run.steps(fast=True)) + 2 + len(list(run.CHECKOUT.glob("molecule/*/molecule.yml")))
+    )
+    assert {*run.ON_MACHINES, *run.UNDISTURBED, *run.LONG} < set(names)
+
+
+def test_steps_run_side_by_side_as_far_as_they_fit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def ran(step: run.Step) -> run.Result:
+        begun = {path.name for path in tmp_path.iterdir()}
+        (tmp_path / step.name).touch()
+        time.sleep(0.2)
+        (tmp_path / step.name).unlink()
+        together.append({step.name, *begun})
+        return run.Result(1, 0)
+
+    together: list[set[str]] = []
+    monkeypatch.setattr(run, "run", ran)
+    names = ["disk", "vm", "poc", "privacy", "load", "unit"]
+    assert list(run.run_all([run.Step(name, ["true"]) for name in names])) == names
+    assert len(together) == len(names)
+    assert all(len(group) <= run.AT_ONCE for group in together)
+    assert {"disk", "vm"} not in together
+    assert [group for group in together if "poc" in group and group - {"poc", "disk", "vm"}] == []
 
 
 def test_report_ends_with_what_each_step_took_and_the_count(
@@ -77,10 +112,10 @@ def test_report_ends_with_what_each_step_took_and_the_count(
     monkeypatch.setattr("sys.argv", ["run.py"])
     assert run.main() == 0
     shown = capsys.readouterr().out.splitlines()[-4:]
-    assert [re.sub(" +", " ", line) for line in shown] == [
+    assert [re.sub(r"for \d+ %", "for N %", re.sub(" +", " ", line)) for line in shown] == [
         "good 0 s 1 passed 0 failed",
         "vm 1 s 1 passed 0 failed",
-        "took 1 s",
+        "took 1 s, processors busy for N % of it",
         "2 passed, 0 failed",
     ]
 
