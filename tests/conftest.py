@@ -6,6 +6,9 @@ from pathlib import Path
 
 import ansible.module_utils
 
+# Role backup brings its program to hosts as it lies there, with all that is in its folder.
+sys.dont_write_bytecode = True
+
 FOLDER = Path(__file__).parents[1] / "plugins/module_utils"
 
 ansible.module_utils.__path__.append(str(FOLDER))

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
+import base64
 import functools
+import hashlib
 import json
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+
+from cryptography.hazmat.primitives.ciphers import Cipher, modes
+from cryptography.hazmat.primitives.ciphers.algorithms import AES128, AES256
+from cryptography.hazmat.primitives.poly1305 import Poly1305
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROGRAM = CHECKOUT / "roles/backup/templates/root/usr/local/sbin/pryv-backup"
@@ -27,28 +35,29 @@ cd "$FAKE_HOST/containers" || exit 1
 echo "docker $*" >>../calls
 [ ! -e ../docker-fails ] || { echo "Cannot connect to the Docker daemon" >&2; exit 1; }
 action=$1; shift
-case "$action" in
-ps)
+case "$action $*" in
+"ps "*"{{.Image}}") echo pryv/core:1.9 ;;
+"ps "*)
     for file in *.pid; do
         [ -e "$file" ] || continue
         name=${file%.pid}
         if [ -e "$name.paused" ]; then echo "$name Up 2 hours (Paused)"; else echo "$name Up 2 hours"; fi
     done ;;
-pause)
+"pause "*)
     for name; do
         pid=$(cat "$name.pid")
         kill -STOP "$pid" || exit 1
         until grep -q '^State:.T' "/proc/$pid/status"; do :; done
         touch "$name.paused"
     done ;;
-unpause)
+"unpause "*)
     for name; do rm "$name.paused"; kill -CONT "$(cat "$name.pid")"; done ;;
-image) echo '[{"Id": "sha256:1", "RepoTags": ["pryv/core:1.9"], "RepoDigests": ["pryv/core@sha256:2"]}]' ;;
+"image "*) echo '[{"Id": "sha256:1", "RepoTags": ["pryv/core:1.9"], "RepoDigests": ["pryv/core@sha256:2"]}]' ;;
 esac
 [ ! -e "../at-$action" ] || kill "-$(cat "../at-$action")" $PPID
 """
 # The real one, whose arguments are written down; with a file `at-backup` as soon as it holds its lock, with one
-# `restic-code` with that exit code.
+# `restic-code` with that exit code. With one `forgets-nothing` it says that it forgot, no more.
 RESTIC = """#!/bin/sh
 echo "restic $*" >>"$FAKE_HOST/calls"
 case "$*" in
@@ -58,6 +67,7 @@ case "$*" in
         kill "-$(cat "$FAKE_HOST/at-backup")" $PPID) </dev/null >/dev/null 2>&1 &
     fi
     if [ -e "$FAKE_HOST/restic-code" ]; then "$REAL_RESTIC" "$@"; exit "$(cat "$FAKE_HOST/restic-code")"; fi ;;
+*" forget "*) [ ! -e "$FAKE_HOST/forgets-nothing" ] || set -- "$@" --dry-run ;;
 esac
 exec "$REAL_RESTIC" "$@"
 """
@@ -111,6 +121,36 @@ def make_database(path: Path, *statements: str, rows: Sequence[Sequence[str]] = 
     side.unlink()
 
 
+def weaken(repository: Path, password: str) -> None:
+    """Makes the one key of a repository quick to open: restic takes half a second for each, so that nobody tries many.
+
+    In restic's key files, the master key is encrypted by AES-256-CTR and authenticated by Poly1305-AES, with keys that
+    scrypt makes of the password.
+    """
+    (path,) = (repository / "keys").iterdir()
+    key = json.loads(path.read_text())
+
+    def derived(cost: int) -> tuple[bytes, bytes, bytes]:
+        salt = base64.b64decode(key["salt"])
+        memory = (1 << 20) + 256 * cost * key["r"]
+        found = hashlib.scrypt(password.encode(), salt=salt, n=cost, r=key["r"], p=key["p"], maxmem=memory, dklen=64)
+        return found[:32], found[32:48], found[48:]
+
+    def stream(secret: bytes, nonce: bytes, text: bytes) -> bytes:
+        return Cipher(AES256(secret), modes.CTR(nonce)).encryptor().update(text)
+
+    data = base64.b64decode(key["data"])
+    nonce, master = data[:16], stream(derived(key["N"])[0], data[:16], data[16:-16])
+    key.update(N=2)
+    secret, mac, rest = derived(2)
+    encrypted = stream(secret, nonce, master)
+    once = Cipher(AES128(mac), modes.CBC(bytes(16))).encryptor().update(nonce)
+    key["data"] = base64.b64encode(nonce + encrypted + Poly1305.generate_tag(rest + once, encrypted)).decode()
+    text = json.dumps(key).encode()
+    path.unlink()
+    path.with_name(hashlib.sha256(text).hexdigest()).write_bytes(text)
+
+
 class Host:
     """A host below a folder.
 
@@ -138,7 +178,6 @@ class Host:
         (root / "address").write_text(f"{self.repository}\n")
         self.settings: dict[str, Any] = {
             "host": "co1",
-            "role": "core",
             "data": str(self.data),
             "mount": False,
             "repository_file": str(root / "address"),
@@ -148,7 +187,6 @@ class Host:
             "copied": ["core/mongodb", "core/influxdb", USERS],
             "linked": ["core/data/attachments"],
             "required": [INDEX, "core/mongodb", "core/influxdb"],
-            "image_names": ["pryv/core:1.9"],
             "redis": None,
             "pause_seconds": 60,
             "shrink_percent": 20,
@@ -168,7 +206,13 @@ class Host:
         """With this host's programs in front of the machine's."""
         path = f"{self.root / 'programs'}{os.pathsep}{os.environ['PATH']}"
         restic = str(shutil.which("restic"))
-        return {**os.environ, "PATH": path, "FAKE_HOST": str(self.root), "REAL_RESTIC": restic}
+        return {
+            **os.environ,
+            "PATH": path,
+            "FAKE_HOST": str(self.root),
+            "REAL_RESTIC": restic,
+            "RESTIC_CACHE_DIR": str(self.root / "cache"),
+        }
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
         """The program, started."""
@@ -197,10 +241,13 @@ class Host:
         assert "Traceback" not in errors
         return errors
 
-    def restic(self, *arguments: str) -> str:
+    def restic(self, *arguments: str, folder: Path | None = None) -> str:
         """What restic says of the repository."""
         command = ["restic", f"--repo={self.repository}", f"--password-file={self.root / 'password'}", "--no-cache"]
-        return subprocess.run([*command, *arguments], check=True, capture_output=True, text=True).stdout
+        environment = {**os.environ, "TZ": "UTC"}
+        return subprocess.run(
+            [*command, *arguments], check=True, capture_output=True, text=True, cwd=folder, env=environment
+        ).stdout
 
     def container(self, name: str, process: subprocess.Popen[Any]) -> None:
         """Lets a process be a container."""
@@ -262,9 +309,21 @@ def user_folder(host: Host, key: str) -> Path:
     return host.data / USERS / key[-1] / key[-2] / key[-3] / key
 
 
+@functools.cache
+def repository() -> Path:
+    """An empty repository that is quick to open."""
+    folder = Path(tempfile.mkdtemp(prefix="repository-"))
+    atexit.register(shutil.rmtree, folder)
+    (folder / "password").write_text(PASSWORD)
+    command = ["restic", f"--repo={folder / 'made'}", f"--password-file={folder / 'password'}", "--no-cache", "init"]
+    subprocess.run(command, check=True, capture_output=True)
+    weaken(folder / "made", PASSWORD)
+    return folder / "made"
+
+
 def initialised(host: Host) -> Host:
     """The host, with a repository."""
-    assert host.said("init", feed=OPERATOR) == {"changed": True}
+    shutil.copytree(repository(), host.repository)
     return host
 
 

@@ -11,17 +11,23 @@ import re
 import signal
 import sqlite3
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pryv_backup import backup, databases, manifest, settings
-from pryv_backup.problem import BackupError
+from pryv_backup import backup, databases, keeping, manifest, settings
+from pryv_backup.keeping import Server
+from pryv_backup.problem import BackupError, StoppedError
 from pryv_backup.repository import Repository, address_digest
 from pryv_backup.settings import Settings
 
+#: Configuration of a host that is backed up, and of one that keeps backups.
+CLIENT, SERVER = Path("/etc/pryv/backup/backup.json"), Path("/etc/pryv/backup_server/server.json")
 
-def initialise(configuration: Settings, _: argparse.Namespace) -> Any:
+
+def initialise(options: argparse.Namespace) -> Any:
     """Makes the repository, with the operator's password from standard input as a second one."""
+    configuration = Settings.read(options.client)
     password = sys.stdin.read().strip()
     if not password:
         raise BackupError("the operator's password is expected on standard input")
@@ -31,18 +37,67 @@ def initialise(configuration: Settings, _: argparse.Namespace) -> Any:
     return {"changed": changed}
 
 
-def run(configuration: Settings, options: argparse.Namespace) -> Any:
+def run(options: argparse.Namespace) -> Any:
     """Makes a backup."""
-    return backup.run(configuration, accept_smaller=options.accept_smaller)
+    return backup.run(Settings.read(options.client), accept_smaller=options.accept_smaller)
 
 
-def release(configuration: Settings, _: argparse.Namespace) -> Any:
+def release(options: argparse.Namespace) -> Any:
     """Lets containers go on that a killed run left paused."""
-    return backup.release(configuration)
+    return backup.release(Settings.read(options.client))
 
 
-def listed(configuration: Settings, _: argparse.Namespace) -> Any:
-    """Says what the last run did and which snapshots there are."""
+def restore(options: argparse.Namespace) -> Any:
+    """Restores a snapshot into an empty folder."""
+    return backup.restore(Settings.read(options.client), options.snapshot, options.into)
+
+
+def check(options: argparse.Namespace) -> Any:
+    """Holds a restored folder against its manifest."""
+    return manifest.check(options.folder)
+
+
+def ledger(options: argparse.Namespace) -> Any:
+    """Says which users were deleted, as the repository knows."""
+    return backup.stored_ledger(Repository.of(Settings.read(options.client)))
+
+
+def users(options: argparse.Namespace) -> Any:
+    """Says which users a core, or a restored folder, has."""
+    configuration = Settings.read(options.client)
+    if configuration.user_index is None:
+        raise BackupError("this host has no users")
+    place = configuration.place / "users"
+    found = databases.users(options.folder or configuration.data, configuration.user_index, place)
+    return [{"username": name, "id": key} for name, key in sorted(found.items())]
+
+
+def retain(options: argparse.Namespace) -> Any:
+    """Forgets what others backed up here and is older than is to be kept."""
+    return keeping.retain(Server.read(options.server), options.accept_smaller)
+
+
+def drill(options: argparse.Namespace) -> Any:
+    """Restores the newest backups that are here, looks at them and removes them."""
+    return keeping.drill(Server.read(options.server), options.hosts)
+
+
+def listed(options: argparse.Namespace) -> Any:
+    """Says what is known of this host's backups, and of those that it keeps for others."""
+    told: dict[str, Any] = {}
+    if options.client.exists():
+        told.update(of_client(Settings.read(options.client)))
+    if options.server.exists():
+        server = Server.read(options.server)
+        told["retain"] = settings.read_json(server.retain_state / "retain.json") or {}
+        told["drill"] = settings.read_json(server.drill_state / "drill.json") or {}
+    if not told:
+        raise BackupError("this host is neither backed up nor keeps backups")
+    return told
+
+
+def of_client(configuration: Settings) -> dict[str, Any]:
+    """What the last run did and which snapshots there are."""
     told: dict[str, Any] = {
         "initialised": settings.read_text(configuration.state / "initialised") == address_digest(configuration),
         "last": settings.read_json(configuration.state / "last.json"),
@@ -57,30 +112,6 @@ def listed(configuration: Settings, _: argparse.Namespace) -> Any:
     return {**told, "snapshots": [{name: each.get(name) for name in ("id", "time", "tags")} for each in found]}
 
 
-def restore(configuration: Settings, options: argparse.Namespace) -> Any:
-    """Restores a snapshot into an empty folder."""
-    return backup.restore(configuration, options.snapshot, options.into)
-
-
-def check(_: Settings, options: argparse.Namespace) -> Any:
-    """Holds a restored folder against its manifest."""
-    return manifest.check(options.folder)
-
-
-def ledger(configuration: Settings, _: argparse.Namespace) -> Any:
-    """Says which users were deleted: what the repository knows, which is what is known here, or more."""
-    return backup.stored_ledger(Repository.of(configuration))
-
-
-def users(configuration: Settings, options: argparse.Namespace) -> Any:
-    """Says which users a core, or a restored folder, has."""
-    if configuration.user_index is None:
-        raise BackupError("this host has no users")
-    place = configuration.place / "users"
-    found = databases.users(options.folder or configuration.data, configuration.user_index, place)
-    return [{"username": name, "id": key} for name, key in sorted(found.items())]
-
-
 def snapshot_name(text: str) -> str:
     """What a snapshot can be called.
 
@@ -92,30 +123,38 @@ def snapshot_name(text: str) -> str:
     return text
 
 
+COMMANDS: dict[str, Callable[[argparse.Namespace], Any]] = {
+    "init": initialise,
+    "run": run,
+    "release": release,
+    "list": listed,
+    "restore": restore,
+    "check": check,
+    "ledger": ledger,
+    "users": users,
+    "retain": retain,
+    "drill": drill,
+}
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="pryv-backup", description=(__doc__ or "").splitlines()[0])
-    top.add_argument("--configuration", type=Path, default=Path("/etc/pryv/backup/backup.json"))
+    top.add_argument("--configuration", dest="client", metavar="FILE", type=Path, default=CLIENT)
+    top.add_argument("--server-configuration", dest="server", metavar="FILE", type=Path, default=SERVER)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     found = {}
-    for name, function in {
-        "init": initialise,
-        "run": run,
-        "release": release,
-        "list": listed,
-        "restore": restore,
-        "check": check,
-        "ledger": ledger,
-        "users": users,
-    }.items():
+    for name, function in COMMANDS.items():
         found[name] = commands.add_parser(name, help=(function.__doc__ or "").rstrip("."))
         found[name].set_defaults(function=function)
     smaller = "take it even if much is gone since the last one"
     found["run"].add_argument("--accept-smaller", action="store_true", help=smaller)
+    found["retain"].add_argument("--accept-smaller", action="append", default=[], metavar="HOST", help=smaller)
     found["restore"].add_argument("--snapshot", type=snapshot_name, default="latest")
     found["restore"].add_argument("--into", type=Path, required=True, help="a folder on the data's disk")
     found["check"].add_argument("folder", type=Path)
     found["users"].add_argument("folder", type=Path, nargs="?")
+    found["drill"].add_argument("hosts", metavar="HOST", nargs="*")
     return top
 
 
@@ -123,10 +162,10 @@ def stop(*_: object) -> None:
     """Ends a run in an orderly way when it is told to.
 
     Raises:
-        BackupError: Always.
+        StoppedError: Always.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise BackupError("it was stopped")
+    raise StoppedError("it was stopped")
 
 
 def main() -> int:
@@ -134,7 +173,7 @@ def main() -> int:
     options = parser().parse_args()
     signal.signal(signal.SIGTERM, stop)
     try:
-        said = options.function(Settings.read(options.configuration), options)
+        said = options.function(options)
     except (BackupError, OSError, sqlite3.Error) as error:
         print(f"pryv-backup: {error}", file=sys.stderr)
         return 1

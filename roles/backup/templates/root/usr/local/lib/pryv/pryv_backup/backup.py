@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from pryv_backup import containers, copies, databases, manifest, redis, settings
-from pryv_backup.files import LEDGER, MANIFEST, Tally, below, exists_below, opened
+from pryv_backup.files import LEDGER, MANIFEST, Tally, below, exists_below, file_below, opened
 from pryv_backup.problem import BackupError
 from pryv_backup.repository import DATA, LEDGER_TAG, Repository
 from pryv_backup.settings import Settings
 
+#: For how long what a killed run left may be being removed, in seconds.
+TIDYING = 5.0
 ROOTS = os.O_RDONLY | os.O_DIRECTORY
 
 
@@ -29,8 +31,9 @@ class Taken:
         tally: What it holds.
         pause: For how long containers were paused, in seconds.
         reflink: Whether it shares its blocks with the data.
-        users: Identifiers of the users in it.
+        users: Identifiers of its core's users.
         index: Which file said so, by a number that another file would not have.
+        registered: Names of the users that its registry knows.
     """
 
     instant: str
@@ -38,7 +41,13 @@ class Taken:
     pause: float
     reflink: bool
     users: frozenset[str]
-    index: int
+    index: int | None
+    registered: frozenset[str]
+
+    @property
+    def user_count(self) -> int:
+        """How many users it has: its core's, or those of a registry on a host of its own."""
+        return len(self.registered) if self.index is None else len(self.users)
 
 
 def run(configuration: Settings, *, accept_smaller: bool = False) -> dict[str, Any]:
@@ -54,7 +63,7 @@ def run(configuration: Settings, *, accept_smaller: bool = False) -> dict[str, A
     Raises:
         BackupError: When there is no backup, or none that could be relied on.
     """
-    with settings.only_one(configuration.state) as lock:
+    with settings.only_one(configuration.state, TIDYING) as lock:
         begin = time.monotonic()
         result: dict[str, Any] = {"time": manifest.now(), "ok": False, "error": "it was interrupted", "snapshot": None}
         try:
@@ -98,7 +107,7 @@ def make(configuration: Settings, repository: Repository, *, accept_smaller: boo
     # Locks that nobody holds any more; others are waited for.
     repository.call("unlock")
     configuration.work.mkdir(mode=0o700)
-    taken = take_redis(configuration, configuration.redis) if configuration.redis else take_files(configuration)
+    taken = take(configuration)
     known = settings.read_json(configuration.state / "users.json") or {}
     if not accept_smaller:
         refuse_shrinking(taken, known, configuration.shrink_percent)
@@ -106,12 +115,17 @@ def make(configuration: Settings, repository: Repository, *, accept_smaller: boo
     settings.write_json(configuration.work / LEDGER, ledger)
     settings.write_json(configuration.work / MANIFEST, describe(configuration, repository, taken))
     said = repository.back_up(configuration.work, configuration.upload_kib)
-    remembered = {"users": sorted(taken.users), "files": taken.tally.files, "index": taken.index}
+    remembered = {
+        "users": sorted(taken.users),
+        "user_count": taken.user_count,
+        "files": taken.tally.files,
+        "index": taken.index,
+    }
     settings.write_json(configuration.state / "users.json", remembered)
     return {
         "snapshot": said["snapshot_id"],
         "pause_seconds": round(taken.pause, 3),
-        "users": len(taken.users),
+        "users": taken.user_count,
         "files": taken.tally.files,
         "bytes": taken.tally.bytes,
         "attachments": taken.tally.attachments,
@@ -120,8 +134,8 @@ def make(configuration: Settings, repository: Repository, *, accept_smaller: boo
     }
 
 
-def take_files(configuration: Settings) -> Taken:
-    """Copies a core's files while its containers are paused.
+def take(configuration: Settings) -> Taken:
+    """Copies a core's files while its containers are paused, and what a registry's Redis wrote.
 
     Raises:
         BackupError: When there is no space for it, or it is not one instant.
@@ -142,12 +156,13 @@ def take_files(configuration: Settings) -> Taken:
                 copy.copy(path)
         for path in (*copy.later, *configuration.linked):
             copy.link(path)
+        registered = take_redis(copy, configuration.redis) if configuration.redis else frozenset()
     users: dict[str, str] = {}
-    index = 0
+    index = None
     if configuration.user_index is not None:
         users = databases.users(configuration.work, configuration.user_index, configuration.place / "index")
         index = inode(configuration.data, configuration.user_index)
-    return Taken(instant, copy.tally, pause.seconds, reflink, frozenset(users.values()), index)
+    return Taken(instant, copy.tally, pause.seconds, reflink, frozenset(users.values()), index, registered)
 
 
 def inode(root: Path, path: str) -> int:
@@ -157,24 +172,22 @@ def inode(root: Path, path: str) -> int:
         return os.stat(name, dir_fd=folder, follow_symlinks=False).st_ino
 
 
-def take_redis(configuration: Settings, database: settings.Redis) -> Taken:
-    """Copies the file of a registry's Redis, just written.
+def take_redis(copy: copies.Copy, database: settings.Redis) -> frozenset[str]:
+    """Copies the file of a registry's Redis, just written; says which users it knows.
 
     Raises:
         BackupError: When Redis did not write it there.
     """
-    begin, instant = time.time(), manifest.now()
+    begin = time.time()
     with redis.connected(database.port, database.password_file.read_text().strip()) as client:
         client.save()
-        users = {key.removesuffix(":users") for key in client.keys("*:users")}
-    with opened(configuration.data, ROOTS) as data, opened(configuration.work, ROOTS) as work:
-        copy = copies.Copy(data, work, reflink=False)
-        copy.copy_one(database.folder, database.file)
-        path = f"{database.folder}/{database.file}"
-        with below(work, database.folder) as folder:
-            if not exists_below(work, path) or os.stat(database.file, dir_fd=folder).st_mtime < begin - 2:
-                raise BackupError(f"{path}: Redis wrote its database elsewhere")
-    return Taken(instant, copy.tally, 0, reflink=False, users=frozenset(users), index=0)
+        users = frozenset(key.removesuffix(":users") for key in client.keys("*:users"))
+    path = f"{database.folder}/{database.file}"
+    with file_below(copy.source, path) as file:
+        if os.fstat(file).st_mtime < begin - 2:
+            raise BackupError(f"{path}: Redis wrote its database elsewhere")
+    copy.copy_one(database.folder, database.file)
+    return users
 
 
 def refuse_shrinking(taken: Taken, known: dict[str, Any], percent: int) -> None:
@@ -185,7 +198,7 @@ def refuse_shrinking(taken: Taken, known: dict[str, Any], percent: int) -> None:
     """
     for what, now, before in (
         ("files", taken.tally.files, known.get("files", 0)),
-        ("users", len(taken.users), len(known.get("users", ()))),
+        ("users", taken.user_count, known.get("user_count", 0)),
     ):
         if now < before * (100 - percent) / 100:
             raise BackupError(
@@ -209,7 +222,7 @@ def keep_ledger(
         ledger = stored_ledger(repository)
         settings.write_json(path, ledger)
     # A restored index lacks who came since that backup: they were lost, not deleted.
-    same = configuration.role == "core" and known.get("index") == taken.index
+    same = taken.index is not None and known.get("index") == taken.index
     gone = set(known.get("users", ())) - taken.users if same else set()
     added = [{"id": user, "time": taken.instant} for user in sorted(gone - {entry["id"] for entry in ledger})]
     if added:
@@ -232,11 +245,10 @@ def describe(configuration: Settings, repository: Repository, taken: Taken) -> d
     with opened(configuration.work, ROOTS) as work:
         return {
             "host": configuration.host,
-            "role": configuration.role,
             "time": taken.instant,
             "restic": ".".join(map(str, repository.version)),
-            "images": containers.images(configuration.image_names),
-            "users": len(taken.users),
+            "images": containers.images(configuration.project),
+            "users": taken.user_count,
             **manifest.counts(taken.tally),
             "others": taken.tally.others,
             "user_index": configuration.user_index,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,13 +91,11 @@ def stop_timer() -> None:
     programs.run(["systemctl", "stop", f"{TIMER}.timer"], good=None)
 
 
-def images(names: Sequence[str]) -> list[dict[str, Any]]:
-    """Images by name, identifier and digests, as far as they are there."""
-    if not names:
+def images(project: str | None) -> list[dict[str, Any]]:
+    """Names, identifier and digests of the images of a project's containers."""
+    if project is None:
         return []
-    found = programs.run(["docker", "image", "inspect", *names], good=None).output
-    try:
-        described = json.loads(found)
-    except ValueError:
-        return []
+    listed = ["docker", "ps", "--filter", f"label=com.docker.compose.project={project}", "--format", "{{.Image}}"]
+    names = sorted(set(programs.run(listed).output.split()))
+    described = json.loads(programs.run(["docker", "image", "inspect", *names]).output) if names else []
     return [{"names": image["RepoTags"], "id": image["Id"], "digests": image["RepoDigests"]} for image in described]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pryv_backup import programs
 from pryv_backup.files import (
     ATTACHMENTS,
     FILE,
@@ -67,10 +67,12 @@ def send(source: int, target: int, count: int) -> int:
 
 
 def take_attributes(status: os.stat_result, target: int) -> None:
-    """Gives a file or folder the owner, the mode and the times of another."""
-    # Before the mode: it takes away some of its bits.
+    """Gives a file or folder the owner, the mode and the times of another.
+
+    No data is a program that runs as its owner: such a bit would come from somebody who is up to something.
+    """
     os.fchown(target, status.st_uid, status.st_gid)
-    os.fchmod(target, stat.S_IMODE(status.st_mode))
+    os.fchmod(target, stat.S_IMODE(status.st_mode) & ~(stat.S_ISUID | stat.S_ISGID))
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
@@ -238,5 +240,5 @@ def refuse_lack_of_space(place: Path, wanted: int) -> None:
 
 def remove(tree: Path) -> None:
     """Removes a copy, if it is there; what its files were linked to stays."""
-    with suppress(FileNotFoundError):
-        shutil.rmtree(tree)
+    # However deep it is.
+    programs.run(["rm", "--recursive", "--force", str(tree)])

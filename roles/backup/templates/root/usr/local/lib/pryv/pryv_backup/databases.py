@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from pryv_backup.copies import NEW_FILE, clone, copy_bytes, remove
+from pryv_backup.copies import NEW_FILE, clone, copy_bytes
 from pryv_backup.files import FILE, SQLITE_NAMES, below, is_attachment, is_sqlite, opened, walk
 from pryv_backup.problem import BackupError
 
@@ -21,13 +22,13 @@ ATTEMPTS, WAIT, QUIET = 50, 0.1, 20_000_000
 @contextmanager
 def scratch(place: Path) -> Iterator[int]:
     """An empty folder of root's, opened; it is removed afterwards, and before where one was left."""
-    remove(place)
+    shutil.rmtree(place, ignore_errors=True)
     place.mkdir(mode=0o700, parents=True)
     try:
         with opened(place, os.O_RDONLY | os.O_DIRECTORY) as folder:
             yield folder
     finally:
-        remove(place)
+        shutil.rmtree(place)
 
 
 @contextmanager

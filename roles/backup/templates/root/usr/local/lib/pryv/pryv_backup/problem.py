@@ -3,3 +3,7 @@
 
 class BackupError(Exception):
     """Something is not as it should be; the message says what, and holds no secret."""
+
+
+class StoppedError(BackupError):
+    """The program was told to end."""

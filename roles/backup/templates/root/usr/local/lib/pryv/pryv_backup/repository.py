@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from pryv_backup.settings import Settings
 
 #: Tags of snapshots: of the data, and of the list of deleted users.
 DATA, LEDGER_TAG = "data", "ledger"
+#: Where restic remembers what a repository holds, unless a unit says another place.
+CACHE = "/var/cache/pryv-backup"
 #: For how long a locked repository is tried again, where restic knows how to.
 LOCKED = "30m"
 #: Exit codes since 0.17; before, they are all 1.
@@ -43,7 +46,7 @@ class Repository:
 
     Attributes:
         options: Which repository, which password, which cache.
-        host: Whose snapshots they are.
+        host: Whose snapshots they are; None looks at all that are there.
         environment: What restic needs besides.
         secrets: What no message may quote.
         inherited: Descriptors that restic gets: a lock, files with secrets.
@@ -51,7 +54,7 @@ class Repository:
     """
 
     options: Sequence[str]
-    host: str
+    host: str | None
     environment: Mapping[str, str] = field(default_factory=dict)
     secrets: Collection[str] = ()
     inherited: tuple[int, ...] = ()
@@ -75,10 +78,9 @@ class Repository:
             options=[
                 f"--repository-file={settings.repository_file}",
                 f"--password-file={settings.password_file}",
-                f"--cache-dir={settings.state / 'cache'}",
             ],
             host=settings.host,
-            environment=settings.environment,
+            environment={"RESTIC_CACHE_DIR": os.environ.get("RESTIC_CACHE_DIR", CACHE), **settings.environment},
             secrets={password, part, unquote(part), *settings.environment.values()},
             inherited=inherited,
         )
@@ -144,10 +146,10 @@ class Repository:
         return True
 
     def snapshots(self, tag: str | None = None) -> list[dict[str, Any]]:
-        """The host's snapshots, oldest first, as restic describes them."""
-        tags = [f"--tag={tag}"] if tag else []
-        found = json.loads(self.call("snapshots", "--json", f"--host={self.host}", *tags).output) or []
-        return sorted(found, key=lambda snapshot: str(snapshot["time"]))
+        """The snapshots, oldest first, as restic describes them."""
+        chosen = [*([f"--host={self.host}"] if self.host else []), *([f"--tag={tag}"] if tag else [])]
+        found = json.loads(self.call("snapshots", "--json", *chosen).output) or []
+        return sorted(found, key=made)
 
     def read(self, snapshot: str, path: str) -> Any:
         """A JSON file of a snapshot.
@@ -184,6 +186,14 @@ class Repository:
         if done.code:
             raise BackupError(f"restic could not read everything: {done.errors.strip()[-programs.SAID :]}")
         return done.output
+
+
+def made(snapshot: Mapping[str, Any]) -> datetime:
+    """When a snapshot says that it was made."""
+    match = re.fullmatch(r"(.{19})(?:\.\d+)?(Z|[+-]\d\d:\d\d)", str(snapshot["time"]))
+    if match is None:
+        raise BackupError(f"snapshot {snapshot['id']} has no time")
+    return datetime.fromisoformat(match[1] + match[2].replace("Z", "+00:00"))
 
 
 def summary(said: str) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def only_one(state: Path) -> Iterator[int]:
+def only_one(state: Path, patience: float = 0) -> Iterator[int]:
     """Keeps others out of what must not happen twice at a time.
+
+    Args:
+        state: Folder of what is remembered between runs.
+        patience: For how long another is waited for, in seconds.
 
     Yields:
         The lock's descriptor: a program that inherits it keeps others out as well.
@@ -73,14 +78,24 @@ def only_one(state: Path) -> Iterator[int]:
     """
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(state / "lock", os.O_WRONLY | os.O_CREAT, 0o600)
+    end = time.monotonic() + patience
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise BusyError("another run is going on") from error
-    else:
+        while not locked(descriptor):
+            if time.monotonic() > end:
+                raise BusyError("another run is going on")
+            time.sleep(0.1)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def locked(descriptor: int) -> bool:
+    """Takes a lock; False when another has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -100,7 +115,6 @@ class Settings:
     Attributes:
         path: The file they were read from.
         host: Name of the host in the repository.
-        role: `core` or `registry`.
         data: Folder that holds all data.
         mount: Whether that folder is a file system of its own.
         repository_file: File with the repository's address.
@@ -110,7 +124,6 @@ class Settings:
         copied: Folders below the data that are copied while paused, but for folders named `attachments`.
         linked: Folders below the data that are linked afterwards, as attachments are.
         required: Paths below the data without which there is nothing to back up.
-        image_names: Images of the project.
         redis: The registry's Redis.
         pause_seconds: How long containers may be paused at most.
         shrink_percent: By how much a backup may be smaller than the one before.
@@ -120,7 +133,6 @@ class Settings:
 
     path: Path
     host: str
-    role: str
     data: Path
     repository_file: Path
     password_file: Path
@@ -129,7 +141,6 @@ class Settings:
     copied: tuple[str, ...]
     linked: tuple[str, ...]
     required: tuple[str, ...]
-    image_names: tuple[str, ...]
     redis: Redis | None
     pause_seconds: int = 60
     shrink_percent: int = 20
@@ -147,11 +158,12 @@ class Settings:
         values = read_json(path)
         if not isinstance(values, dict):
             raise BackupError(f"{path}: no configuration of a host that is backed up")
-        values = dict(values)
+        known = {field.name for field in fields(cls)}
+        values = {name: value for name, value in values.items() if name in known}
         for name in ("data", "repository_file", "password_file", "state"):
             with suppress(KeyError):
                 values[name] = Path(values[name])
-        for name in ("copied", "linked", "required", "image_names"):
+        for name in ("copied", "linked", "required"):
             values[name] = tuple(values.get(name, ()))
         redis = values.pop("redis", None)
         try:
