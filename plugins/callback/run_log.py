@@ -71,7 +71,9 @@ class Page:
     _deprecated = _warning
 
     def _error(self, error: Any, **_: Any) -> None:
-        self.display(f"[ERROR]: {error.event.msg}")
+        # File and line alone: the lines themselves may be of the vault.
+        origin = (error.event.formatted_source_context or "").partition("\n")[0]
+        self.display(f"[ERROR]: {error.event.msg}" + (f" ({origin})" if origin else ""))
 
 
 class CallbackModule(DefaultCallback):  # type: ignore[misc]  # Ansible ships no types

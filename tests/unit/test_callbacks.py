@@ -197,6 +197,7 @@ def test_the_log_beside_the_inventory_has_all_but_secrets(ran: tuple[Path, str])
         assert said in text
     assert "a disk is nearly full" in text
     assert "for this reason" in text
+    assert f"(Origin: {world}/play.yml:" in text
     assert "PLAY RECAP" in text
     assert "TASK [inner : Hide]" in text
     assert "hush" not in text
