@@ -12,26 +12,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-if t.TYPE_CHECKING:
-    from plugins.module_utils.config_tree_files import (
-        TreeError,
-        ancestors,
-        is_under,
-        lstat,
-        matches,
-        mount_points,
-        read,
-    )
-else:
-    from ansible.module_utils.config_tree_files import (
-        TreeError,
-        ancestors,
-        is_under,
-        lstat,
-        matches,
-        mount_points,
-        read,
-    )
+from ansible.module_utils.config_tree_files import (
+    TreeError,
+    ancestors,
+    is_under,
+    lstat,
+    matches,
+    mount_points,
+    read,
+)
 
 LARGEST_DIFF = 256 * 1024  # bytes
 SHORTEST_SECRET = 6  # characters; anything shorter would mask ordinary words

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import shlex
-import typing as t
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ansible.module_utils.basic import AnsibleModule
-
-if t.TYPE_CHECKING:
-    from plugins.module_utils.config_tree_files import matches
-else:
-    from ansible.module_utils.config_tree_files import matches
+from ansible.module_utils.config_tree_files import matches
 
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import typing as t
 from collections.abc import Iterable
 from pathlib import Path
 
-if t.TYPE_CHECKING:
-    from plugins.module_utils.config_tree_changes import Change
-    from plugins.module_utils.config_tree_files import read, remove, sync_folder, write
-else:
-    from ansible.module_utils.config_tree_changes import Change
-    from ansible.module_utils.config_tree_files import read, remove, sync_folder, write
+from ansible.module_utils.config_tree_changes import Change
+from ansible.module_utils.config_tree_files import read, remove, sync_folder, write
 
 TEMPORARY_SUFFIX = ".config_tree"
 

@@ -5,19 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 import tarfile
-import typing as t
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-
-if t.TYPE_CHECKING:
-    from plugins.module_utils.config_tree_changes import Change
-    from plugins.module_utils.config_tree_commands import ENVIRONMENT, Rule, run
-    from plugins.module_utils.config_tree_files import TreeError, remove, write
-else:
-    from ansible.module_utils.config_tree_changes import Change
-    from ansible.module_utils.config_tree_commands import ENVIRONMENT, Rule, run
-    from ansible.module_utils.config_tree_files import TreeError, remove, write
+from ansible.module_utils.config_tree_changes import Change
+from ansible.module_utils.config_tree_commands import ENVIRONMENT, Rule, run
+from ansible.module_utils.config_tree_files import TreeError, remove, write
 
 #: Where units are that outlive a reboot.
 UNITS = "/etc/systemd/system"

@@ -10,15 +10,9 @@ import typing as t
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-
-if t.TYPE_CHECKING:
-    from plugins.module_utils.config_tree_changes import Change
-    from plugins.module_utils.config_tree_commands import run
-    from plugins.module_utils.config_tree_files import TreeError, ancestors, is_under, write
-else:
-    from ansible.module_utils.config_tree_changes import Change
-    from ansible.module_utils.config_tree_commands import run
-    from ansible.module_utils.config_tree_files import TreeError, ancestors, is_under, write
+from ansible.module_utils.config_tree_changes import Change
+from ansible.module_utils.config_tree_commands import run
+from ansible.module_utils.config_tree_files import TreeError, ancestors, is_under, write
 
 CLONE_NEWNS = 0x20000
 MS_BIND = 0x1000

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import base64
 import tempfile
-import typing as t
 import zlib
 from pathlib import Path
 
-if t.TYPE_CHECKING:
-    from plugins.module_utils.data_disk_judge import FILESYSTEMS, Disk, DiskError, Header
-    from plugins.module_utils.data_disk_view import View
-else:
-    from ansible.module_utils.data_disk_judge import FILESYSTEMS, Disk, DiskError, Header
-    from ansible.module_utils.data_disk_view import View
+from ansible.module_utils.data_disk_judge import FILESYSTEMS, Disk, DiskError, Header
+from ansible.module_utils.data_disk_view import View
 
 
 class HeaderKeeper(View):

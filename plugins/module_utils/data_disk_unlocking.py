@@ -7,12 +7,8 @@ import os
 import typing as t
 from pathlib import Path
 
-if t.TYPE_CHECKING:
-    from plugins.module_utils.data_disk_judge import DiskError, Header
-    from plugins.module_utils.data_disk_volume import NOTE, Programs, Volume
-else:
-    from ansible.module_utils.data_disk_judge import DiskError, Header
-    from ansible.module_utils.data_disk_volume import NOTE, Programs, Volume
+from ansible.module_utils.data_disk_judge import DiskError, Header
+from ansible.module_utils.data_disk_volume import NOTE, Programs, Volume
 
 #: The tokens of the programs that make unlocking keys, by method.
 TOKENS = {"tpm2": "systemd-tpm2", "tang": "clevis"}

@@ -10,13 +10,8 @@ from pathlib import Path
 from uuid import UUID
 
 from ansible.module_utils.basic import AnsibleModule
-
-if t.TYPE_CHECKING:
-    from plugins.module_utils.data_disk_judge import Disk, DiskError, Opened
-    from plugins.module_utils.data_disk_volume import Programs, Volume
-else:
-    from ansible.module_utils.data_disk_judge import Disk, DiskError, Opened
-    from ansible.module_utils.data_disk_volume import Programs, Volume
+from ansible.module_utils.data_disk_judge import Disk, DiskError, Opened
+from ansible.module_utils.data_disk_volume import Programs, Volume
 
 #: A disk whose first and last bytes are not zero holds something, known or not. cryptsetup clears the first before it
 #: writes anything, so that a killed luksFormat leaves an empty disk or one with a header of ours.

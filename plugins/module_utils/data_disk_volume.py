@@ -13,11 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-
-if t.TYPE_CHECKING:
-    from plugins.module_utils.data_disk_judge import LABEL, UNFINISHED, DiskError, Header
-else:
-    from ansible.module_utils.data_disk_judge import LABEL, UNFINISHED, DiskError, Header
+from ansible.module_utils.data_disk_judge import LABEL, UNFINISHED, DiskError, Header
 
 #: Our own token in the header, which says what the unlocking key was made for.
 NOTE = "pryv-unlock"

@@ -13,13 +13,10 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
-if TYPE_CHECKING:
-    from plugins.module_utils.named_https import HTTPS, Connection, trust
-else:
-    from ansible.module_utils.named_https import HTTPS, Connection, trust
+from ansible.module_utils.named_https import HTTPS, Connection, trust
 
 try:
     import dns.exception

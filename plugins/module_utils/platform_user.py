@@ -11,13 +11,10 @@ import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
-if TYPE_CHECKING:
-    from plugins.module_utils.platform_client import CheckError, Client, Record, Reply, frame, retry
-else:
-    from ansible.module_utils.platform_client import CheckError, Client, Record, Reply, frame, retry
+from ansible.module_utils.platform_client import CheckError, Client, Record, Reply, frame, retry
 
 APP_ID = "platform-check"
 STREAM = "platform-check"

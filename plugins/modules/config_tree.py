@@ -9,21 +9,12 @@ import typing as t
 import zlib
 
 from ansible.module_utils.basic import AnsibleModule
-
-if t.TYPE_CHECKING:
-    from plugins.module_utils.config_tree_changes import Tree, describe
-    from plugins.module_utils.config_tree_commands import Rule, due, run
-    from plugins.module_utils.config_tree_files import TreeError
-    from plugins.module_utils.config_tree_placement import Marker, place
-    from plugins.module_utils.config_tree_undo import Provision
-    from plugins.module_utils.config_tree_validation import validate
-else:
-    from ansible.module_utils.config_tree_changes import Tree, describe
-    from ansible.module_utils.config_tree_commands import Rule, due, run
-    from ansible.module_utils.config_tree_files import TreeError
-    from ansible.module_utils.config_tree_placement import Marker, place
-    from ansible.module_utils.config_tree_undo import Provision
-    from ansible.module_utils.config_tree_validation import validate
+from ansible.module_utils.config_tree_changes import Tree, describe
+from ansible.module_utils.config_tree_commands import Rule, due, run
+from ansible.module_utils.config_tree_files import TreeError
+from ansible.module_utils.config_tree_placement import Marker, place
+from ansible.module_utils.config_tree_undo import Provision
+from ansible.module_utils.config_tree_validation import validate
 
 DOCUMENTATION = r"""
 ---

@@ -13,17 +13,10 @@ import typing as t
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-
-if t.TYPE_CHECKING:
-    from plugins.module_utils.data_disk_headers import HeaderKeeper
-    from plugins.module_utils.data_disk_judge import FILESYSTEMS, LABEL, UNFINISHED, Disk, DiskError, judge
-    from plugins.module_utils.data_disk_unlocking import Unlocking
-    from plugins.module_utils.data_disk_view import EDGE, View
-else:
-    from ansible.module_utils.data_disk_headers import HeaderKeeper
-    from ansible.module_utils.data_disk_judge import FILESYSTEMS, LABEL, UNFINISHED, Disk, DiskError, judge
-    from ansible.module_utils.data_disk_unlocking import Unlocking
-    from ansible.module_utils.data_disk_view import EDGE, View
+from ansible.module_utils.data_disk_headers import HeaderKeeper
+from ansible.module_utils.data_disk_judge import FILESYSTEMS, LABEL, UNFINISHED, Disk, DiskError, judge
+from ansible.module_utils.data_disk_unlocking import Unlocking
+from ansible.module_utils.data_disk_view import EDGE, View
 
 DOCUMENTATION = r"""
 ---

@@ -14,13 +14,8 @@ import typing as t
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-
-if t.TYPE_CHECKING:
-    from plugins.module_utils.machine_survey_docker import docker
-    from plugins.module_utils.machine_survey_firewalls import firewalls, loaded_tables
-else:
-    from ansible.module_utils.machine_survey_docker import docker
-    from ansible.module_utils.machine_survey_firewalls import firewalls, loaded_tables
+from ansible.module_utils.machine_survey_docker import docker
+from ansible.module_utils.machine_survey_firewalls import firewalls, loaded_tables
 
 DOCUMENTATION = r"""
 ---

@@ -12,17 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-
-if TYPE_CHECKING:
-    from plugins.module_utils.platform_client import DNS_ERROR, RENEW, Check, CheckError, Client, Record, records_of
-    from plugins.module_utils.platform_user import Place, Visitor
-else:
-    from ansible.module_utils.platform_client import DNS_ERROR, RENEW, Check, CheckError, Client, Record, records_of
-    from ansible.module_utils.platform_user import Place, Visitor
+from ansible.module_utils.platform_client import DNS_ERROR, RENEW, Check, CheckError, Client, Record, records_of
+from ansible.module_utils.platform_user import Place, Visitor
 
 DOCUMENTATION = r"""
 module: platform_check

@@ -9,15 +9,11 @@ import ssl
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
-
-if TYPE_CHECKING:
-    from plugins.module_utils.named_https import Connection, trust
-else:
-    from ansible.module_utils.named_https import Connection, trust
+from ansible.module_utils.named_https import Connection, trust
 
 DOCUMENTATION = r"""
 module: registry_cores

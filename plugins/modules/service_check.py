@@ -13,14 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-
-if TYPE_CHECKING:
-    from plugins.module_utils.named_https import Connection, trust
-else:
-    from ansible.module_utils.named_https import Connection, trust
+from ansible.module_utils.named_https import Connection, trust
 
 DOCUMENTATION = r"""
 module: service_check

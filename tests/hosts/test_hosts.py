@@ -13,9 +13,9 @@ from typing import Any
 
 import jinja2
 import pytest
+from ansible.module_utils.config_tree_undo import UNDO_SERVICE
 from testinfra.host import Host
 
-from plugins.module_utils.config_tree_undo import UNDO_SERVICE
 from tests.hosts.conftest import Platform
 
 CHECKOUT = Path(__file__).resolve().parents[2]

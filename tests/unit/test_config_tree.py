@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils import config_tree_commands, config_tree_undo
 from ansible.module_utils.testing import patch_module_args
-
-from plugins.module_utils import config_tree_commands, config_tree_undo
 
 PRIVATE = "correct-horse-battery-staple"
 

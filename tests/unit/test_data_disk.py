@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
+from ansible.module_utils.data_disk_headers import HeaderKeeper
+from ansible.module_utils.data_disk_judge import Disk, DiskError, Header, Opened, judge
 from ansible.parsing.vault import VaultLib, VaultSecret
 
 from filter_plugins.pryv import FilterModule
-from plugins.module_utils.data_disk_headers import HeaderKeeper
-from plugins.module_utils.data_disk_judge import Disk, DiskError, Header, Opened, judge
 from pryv_platform import data_disk
 from pryv_platform.checks.data_disk import disk_problems, unstable_name
 from pryv_platform.problems import InputError

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils import machine_survey_docker, machine_survey_firewalls
 
-from plugins.module_utils import machine_survey_docker, machine_survey_firewalls
 from plugins.modules import machine_survey
 
 ANY_ADDRESS = str(IPv4Address(0))

@@ -24,12 +24,12 @@ import dns.query
 import dns.rdatatype
 import dns.rrset
 import pytest
+from ansible.module_utils import named_https, platform_client, platform_user
+from ansible.module_utils.platform_client import RENEW, Check, CheckError, Client, Reply, frame
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from plugins.module_utils import named_https, platform_client, platform_user
-from plugins.module_utils.platform_client import RENEW, Check, CheckError, Client, Reply, frame
 from plugins.modules import platform_check as pc
 
 DOMAIN = "poc.pryv.test"

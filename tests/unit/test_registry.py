@@ -18,12 +18,12 @@ from typing import Any, ClassVar
 
 import pytest
 import yaml
+from ansible.module_utils import named_https
 from ansible.module_utils.testing import patch_module_args
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from plugins.module_utils import named_https
 from plugins.modules import registry_cores
 from pryv_platform import registry
 from pryv_platform.checks.registry import registry_problems

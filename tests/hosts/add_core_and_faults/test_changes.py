@@ -23,8 +23,8 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+from ansible.module_utils.platform_client import CheckError, Client
 
-from plugins.module_utils.platform_client import CheckError, Client
 from tests.fleet import fleet
 from tests.hosts.conftest import REPEATS
 
