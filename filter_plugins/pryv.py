@@ -21,7 +21,7 @@ from jinja2 import Undefined, UndefinedError
 # Wherever Ansible was installed, these filters get the package of their own checkout.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from pryv_platform import data_disk, docker, images, preflight, registry, topology_svg
+from pryv_platform import backup, data_disk, docker, images, preflight, registry, topology_svg
 from pryv_platform.audit.report import audit_report, audit_summary
 from pryv_platform.capacity import inventory as capacity_inventory
 from pryv_platform.capacity import report as capacity_report
@@ -231,6 +231,11 @@ def inventory_report(
     return preflight.inventory_report(inventory(hostvars, groups), source, archives, waivers)
 
 
+def backed_up(groups: Mapping[str, Sequence[str]], hostvars: Any) -> list[str]:
+    """Filter: see `backup.backed_up`."""
+    return backup.backed_up(inventory(hostvars, groups))
+
+
 def data_disk_problems(groups: Mapping[str, Sequence[str]], hostvars: Any, hosts: Sequence[str]) -> Any:
     """Filter: see `pryv_platform.checks.data_disk.problems`."""
     return data_disk_checks.problems(inventory(hostvars, groups), hosts)
@@ -287,6 +292,10 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "audit_forwarding_problems": production.audit_forwarding_problems,
     "audit_judgement": audit_report,
     "audit_summary": audit_summary,
+    "backed_up": backed_up,
+    "backup_accounts": backup.backup_accounts,
+    "backup_overview": backup.overview,
+    "backup_table": backup.table,
     "capacity_chart": capacity_report.capacity_chart,
     "capacity_diagram": capacity_report.capacity_diagram,
     "capacity_forecast": capacity_forecast,

@@ -20,6 +20,9 @@ PORTS: Final = {
     "influxdb": 8086,
     # Of the host's nginx, for followers.
     "replication": 6380,
+    # Of nginx on a host that keeps backups, and of rest-server behind it; hosts reach it at that port of their own.
+    "backup": 8443,
+    "rest_server": 8000,
     # Within its container, where a program has no port of its own.
     "program": 9000,
 }

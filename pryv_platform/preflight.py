@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from pryv_platform.checks import (
+    backup,
     certificate,
     core,
     data_disk,
@@ -28,7 +29,7 @@ from pryv_platform.topology.derivation import inventory_problems, topology
 from pryv_platform.topology.jumps import SSH_ARGUMENTS, jump_problems
 
 #: Each checks the variables of the role of its name, once it is known who is who.
-ROLES = (data_disk, docker, firewall, nginx, core, registry, mail)
+ROLES = (data_disk, docker, firewall, nginx, core, registry, mail, backup)
 
 
 def as_warnings(problems: Iterable[Problem], places: Iterable[str]) -> list[Problem]:

@@ -58,18 +58,26 @@ def _lanes(topology: Mapping[str, Any]) -> Iterable[Lane]:
         boxes = [_host(topology, core, "draining" if core in topology["draining"] else "") for core in cores]
         count = f"{len(cores)} core{'s'[: len(cores) != 1]}"
         yield Lane(f"Privacy zone {zone}", boxes, _ports(topology, cores), count, "zone")
+    keepers = [host for host, entry in topology["hosts"].items() if "backup" in entry["roles"]]
+    if keepers:
+        boxes = [
+            _host(topology, name, f"zone {', '.join(topology['hosts'][name]['backup_zones'])}") for name in keepers
+        ]
+        yield Lane("Backups", boxes, [], f"sent over TLS, tcp/{topology['ports']['backup']}, by cores and registry")
 
 
 def describe(topology: Mapping[str, Any]) -> str:
     """Say in words what the picture shows, for those who do not see it."""
     zones = "; ".join(f"privacy zone {zone} with {', '.join(cores)}" for zone, cores in topology["zones"].items())
     followers = ", ".join(topology["followers"])
+    keepers = ", ".join(dict.fromkeys(topology["backups"].values()))
     web = ", ".join(topology["web"]["hosts"]) or f"elsewhere ({topology['web']['alias'] or topology['web']['url']})"
     return (
         f"Clients reach the static pages ({web}) and the cores over HTTPS, and the registry over HTTPS and DNS. "
         f"The registry's leader is {topology['leader']}"
         + (f", copied by {followers}" if followers else "")
         + f". {zones[:1].upper()}{zones[1:]}."
+        + (f" Backups of cores and registry go to {keepers}." if keepers else "")
     )
 
 

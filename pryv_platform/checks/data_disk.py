@@ -24,7 +24,8 @@ def disk_problems(
 
     Args:
         values: By host, the variables that its inventory sets.
-        cores: The cores, which must have such a disk in production.
+        cores: The hosts that must have such a disk in production: cores, and those that restore backups to look at
+            them.
         data_directory: Where the disk is mounted on hosts for which the inventory names no other place.
         command_line: Names of the variables that were given for this run alone.
     """
@@ -151,4 +152,5 @@ def problems(inventory: Inventory, hosts: Sequence[str] | None = None) -> list[P
     """
     values = inventory.known(inventory.members("all") if hosts is None else hosts, VARIABLES)
     directory = str(inventory.default("pryv_data_directory"))
-    return disk_problems(values, inventory.members("core"), directory, inventory.command_line)
+    encrypted = {*inventory.members("core"), *inventory.members("backup")}
+    return disk_problems(values, encrypted, directory, inventory.command_line)

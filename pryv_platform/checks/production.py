@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pryv_platform.backup import backed_up
 from pryv_platform.inventory import Inventory
 from pryv_platform.problems import Problem, Severity, make_error, make_problem
 
@@ -21,7 +22,7 @@ AUDITED = (
     *(f"accesses.{name}" for name in ("create", "update", "delete")),
     "auth.login",
 )
-WAIVERS = ("audit_trail", "journal_forwarding", "audit_trail_forwarding", "tpm2")
+WAIVERS = ("audit_trail", "backup", "journal_forwarding", "audit_trail_forwarding", "tpm2")
 LESS: Mapping[Severity, Severity] = {"error": "warning", "warning": "note"}
 
 
@@ -166,4 +167,22 @@ def problems(inventory: Inventory, waivers: object) -> list[Problem]:
     hosts = inventory.members("all")
     environments = inventory.known(hosts[:1], ["pryv_environment"]).values()
     environment = next((found["pryv_environment"] for found in environments if found), "production")
-    return production_problems(inventory.known(hosts, VARIABLES), environment, waivers, inventory.members("core"))
+    found = production_problems(inventory.known(hosts, VARIABLES), environment, waivers, inventory.members("core"))
+    return found + (_backup_problems(inventory, waivers) if environment == "production" else [])
+
+
+def _backup_problems(inventory: Inventory, waivers: object) -> list[Problem]:
+    """Return what has no backup, and is lost with its machine."""
+    return [
+        _waived(
+            "backup",
+            make_error(
+                host,
+                "has no backup: what people have there is lost with the machine",
+                "add a host to group backup, or set backup_repository (docs/backups.md)",
+            ),
+            waivers,
+        )
+        for host in inventory.members("core")
+        if host not in backed_up(inventory)
+    ]

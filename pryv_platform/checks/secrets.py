@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from pryv_platform.backup import SECRETS as BACKUP_SECRETS
+from pryv_platform.backup import backed_up
 from pryv_platform.inventory import Inventory
 from pryv_platform.problems import Problem, make_error
 
@@ -78,6 +80,7 @@ def problems(inventory: Inventory) -> list[Problem]:
         "pryv_secrets": list(inventory.options["pryv_secrets"]["options"]),
         "pryv_core_admin_keys": cores,
         "pryv_core_register_keys": cores,
+        **dict.fromkeys(BACKUP_SECRETS, backed_up(inventory)),
     }
     given = inventory.known(hosts[:1], wanted).get(hosts[0], {}) if hosts else {}
     locked = [

@@ -8,7 +8,7 @@ from typing import Any
 from pryv_platform.inventory import Inventory, UnreadableError
 from pryv_platform.ports import PORTS
 from pryv_platform.problems import Problem, make_error
-from pryv_platform.topology.flows import jump_flows, platform_flows
+from pryv_platform.topology.flows import backup_flows, jump_flows, platform_flows
 from pryv_platform.topology.jumps import lead, owners_of
 from pryv_platform.topology.names import NAME_SERVER, NAMES, service_names
 from pryv_platform.topology.obstacles import Obstacle, TopologyError
@@ -41,6 +41,7 @@ def derive(groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mapping[
     leader, followers = reader.registry()
     web = reader.web(domain, platform["pryv_web_url"], platform["pryv_web_alias"], hosts)
     cores = reader.cores(hosts)
+    backups = reader.backups(hosts, leader)
 
     name_servers: list[dict[str, str]] = []
     names: dict[str, list[str]] = {}
@@ -65,7 +66,12 @@ def derive(groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mapping[
         "names": names,
         "service_names": service_names(domain),
         "ports": dict(PORTS),
-        "flows": [*platform_flows(hosts, leader, followers, networks, redirect), *jump_flows(hosts, jumps)],
+        "backups": backups,
+        "flows": [
+            *platform_flows(hosts, leader, followers, networks, redirect),
+            *backup_flows(hosts, backups),
+            *jump_flows(hosts, jumps),
+        ],
     }
 
 

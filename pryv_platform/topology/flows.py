@@ -38,6 +38,13 @@ def jump_flows(hosts: Mapping[str, Mapping[str, Any]], jumps: Iterable[tuple[str
         yield _flow(purpose, jump, sources, target, hosts[target]["ansible_host"], hosts[target]["ssh_port"])
 
 
+def backup_flows(hosts: Mapping[str, Mapping[str, Any]], backups: Mapping[str, str]) -> Iterable[dict[str, Any]]:
+    """Yield the connections from what is backed up to where."""
+    for host, server in backups.items():
+        sources = [f"{hosts[host]['private_address']}/32"]
+        yield _flow("backups, over TLS", host, sources, server, hosts[server]["private_address"], PORTS["backup"])
+
+
 def platform_flows(
     hosts: Mapping[str, Mapping[str, Any]],
     leader: str,

@@ -13,7 +13,7 @@ from pryv_platform.topology.names import NAME_SERVER, NAMES
 from pryv_platform.topology.obstacles import Obstacle
 from pryv_platform.topology.placeholders import PLACEHOLDER, is_placeholder
 
-ROLES = ("web", "registry", "core", "monitoring", "standby")
+ROLES = ("web", "registry", "core", "backup", "monitoring", "standby")
 ENVIRONMENTS = ("development", "integration", "production")
 REGISTRY_ROLES = ("leader", "follower")
 PLATFORM_VARIABLES = (
@@ -32,6 +32,7 @@ HOST_VARIABLES = (
     "public_address",
     "private_address",
     "privacy_zone",
+    "backup_zones",
     "accepts_users",
     "registry_role",
     "pryv_zone_groups",
@@ -217,10 +218,19 @@ class Reader:
             if isinstance(zone, str) and LABEL.fullmatch(zone):
                 entry["privacy_zone"] = str(zone)
             self.core_zone(host, zone)
-        else:
-            for name in ("privacy_zone", "accepts_users"):
-                if self.variables[host].get(name) is not None:
-                    self.problem(f"{host}: {name}", self.variables[host][name], "only cores have it; remove it here")
+        if "backup" in roles:
+            entry["backup_zones"] = self.backup_zones(host, zone)
+            self.backup_is_elsewhere(host, roles)
+        for name, having in (
+            ("privacy_zone", ("core", "backup")),
+            ("accepts_users", ("core",)),
+            ("backup_zones", ("backup",)),
+        ):
+            value = self.variables[host].get(name)
+            if value is not None and not {*roles} & {*having}:
+                self.problem(
+                    f"{host}: {name}", value, f"only hosts of group {' or '.join(having)} have it; remove it here"
+                )
         if "registry" not in roles and self.get(host, "registry_role") is not None:
             role = self.variables[host]["registry_role"]
             self.problem(f"{host}: registry_role", role, "only hosts of group registry have it")
@@ -259,6 +269,44 @@ class Reader:
             quoted = ", in quotes" if isinstance(zone, bool | int) else ""
             right = f"the zone's name{quoted}, in the vars of a child group of core: {LABEL_RULE}"
             self.problem(f"{host}: privacy_zone", zone, right)
+
+    def backup_zones(self, host: str, zone: object) -> list[str]:
+        """Return the privacy zones whose cores' data may lie on a host of group backup."""
+        given = self.get(host, "backup_zones")
+        if self.waits(host, "backup_zones") or self.waits(host, "privacy_zone"):
+            return []
+        zones = [zone] if given is None else given
+        if not isinstance(zones, list) or not zones or not all(isinstance(name, str) and name for name in zones):
+            right = "a list of the privacy zones whose data may lie there, for example [ch]; or set privacy_zone"
+            self.problem(f"{host}: backup_zones", given, right)
+            return []
+        return [str(name) for name in zones]
+
+    def backup_is_elsewhere(self, host: str, roles: Sequence[str]) -> None:
+        """Refuse backups on a machine of which they are to be backups, or that people's devices reach."""
+        if others := [role for role in roles if role in ("web", "registry", "core")]:
+            right = "a machine of its own for backups: this one is lost with what it backs up"
+            self.problem(f"host {host}", f"in group backup and in {' and '.join(others)}", right)
+
+    def backups(self, hosts: Mapping[str, Mapping[str, Any]], leader: str) -> dict[str, str]:
+        """Return where each host with a state is backed up to: a core's data stays in its zone."""
+        servers = [host for host in self.members("backup") if host in hosts]
+        if not servers:
+            return {}
+        found = {leader: servers[0]}
+        for core in self.members("core"):
+            zone = hosts[core].get("privacy_zone")
+            there = [server for server in servers if zone in hosts[server]["backup_zones"]]
+            if zone and not there:
+                right = f"name {zone} in backup_zones of a host of group backup: {core}'s data may lie nowhere else"
+                self.problem(
+                    "backup_zones",
+                    sorted({name for server in servers for name in hosts[server]["backup_zones"]}),
+                    right,
+                )
+            else:
+                found[core] = there[0] if there else ""
+        return found
 
     def core_name(self, host: str) -> None:
         """Refuse a core's name that could be a user's, or is the platform's."""

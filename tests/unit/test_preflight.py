@@ -508,7 +508,7 @@ REPORTED = (
     "co1: core_images.core: is pinned by digest",
     "core_trusted_apps: is a text, and has to be a list",
     "nginx_limits.login: is a number, and has to be a mapping",
-    "preflight_waivers.audit: is none of audit_trail, journal_forwarding, audit_trail_forwarding, tpm2",
+    "preflight_waivers.audit: is none of audit_trail, backup, journal_forwarding, audit_trail_forwarding, tpm2",
     "co1: data_disk_device",
     "data_disk_recovery_keys.co1: is no text of at least 22 characters",
     "is 10.77.0.0/16, which holds 10.77.20.11, the ansible_host of co1",
@@ -605,8 +605,8 @@ def test_what_a_platform_for_peoples_data_needs(given: dict[str, Any], expected:
         ({}, []),
         ({"tpm2": "guarded room"}, []),
         ("audit_trail", ["preflight_waivers: is no mapping"]),
-        ({"audit": "x"}, ["preflight_waivers.audit: is none of audit_trail, journal_forwarding,"]),
-        ({7: "x"}, ["preflight_waivers.7: is none of audit_trail, journal_forwarding,"]),
+        ({"audit": "x"}, ["preflight_waivers.audit: is none of audit_trail, backup, journal_forwarding,"]),
+        ({7: "x"}, ["preflight_waivers.7: is none of audit_trail, backup, journal_forwarding,"]),
         ({"audit_trail": " "}, ["preflight_waivers.audit_trail: gives no reason"]),
         ({"audit_trail": None}, ["preflight_waivers.audit_trail: gives no reason"]),
         (
@@ -947,9 +947,9 @@ administrators[0].keys[0]
 administrators[0].name
 ansible_host
 ansible_user
+bk1, co1: data_disk_device
 certificate_bundle_file
 certificate_private_key_file
-co1: data_disk_device
 hardening_journal_forward_to
 privacy_zones.ch.read.attachments_per_second
 privacy_zones.ch.read.data_points_per_day
@@ -968,7 +968,7 @@ pryv_domain
 pryv_name
 pryv_support_url
 pryv_terms_url
-reg1, reg2: private_address
+reg1, reg2, bk1: private_address
 """
 
 

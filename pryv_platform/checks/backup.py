@@ -1,0 +1,75 @@
+"""What the inventory alone shows to be wrong with backups."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pryv_platform.backup import backed_up
+from pryv_platform.inventory import Inventory
+from pryv_platform.problems import Problem, make_error, make_problem
+
+#: The least and the greatest value of numbers.
+BOUNDS: Mapping[str, Sequence[int]] = {
+    "backup_pause_seconds": (5, 600),
+    "backup_random_delay_minutes": (0, 1439),
+    "backup_shrink_percent": (1, 99),
+    "backup_upload_kib": (0, 100_000_000),
+    "backup_server_keep_days": (1, 3650),
+    "backup_server_shrink_percent": (1, 99),
+}
+#: A span as restic takes it.
+SPAN = re.compile(r"(\d+[ymdh])+")
+
+
+def bounds_problems(values: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
+    """Check numbers, and how long everything is kept.
+
+    Args:
+        values: By host, the variables of `BOUNDS` and `backup_server_keep` that its inventory sets; what is no number
+            is reported with all others' types.
+    """
+    problems = []
+    for host, variables in values.items():
+        for name, (least, most) in BOUNDS.items():
+            number = variables.get(name, least)
+            if isinstance(number, int) and not least <= number <= most:
+                problems.append(make_error(f"{host}: {name}", f"is {number}", f"give a number from {least} to {most}"))
+        keep = variables.get("backup_server_keep")
+        span = keep.get("within", "1d") if isinstance(keep, Mapping) else "1d"
+        if not SPAN.fullmatch(str(span)):
+            remedy = "give a span as restic takes it, such as 2d or 36h"
+            problems.append(make_error(f"{host}: backup_server_keep.within", f"is {span!r}", remedy))
+    return problems
+
+
+def repository_problems(values: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
+    """Check where backups go that no host of group backup takes.
+
+    Args:
+        values: By host that is backed up, `backup_repository` and `pryv_environment`, as far as they are set.
+    """
+    problems = []
+    for host, variables in values.items():
+        repository, where = variables.get("backup_repository"), f"{host}: backup_repository"
+        if not isinstance(repository, str) or not repository:
+            continue
+        if re.search(r"\s", repository) or not re.match(r"/|(sftp|s3|rest|azure|gs|b2|swift|rclone):.", repository):
+            remedy = (
+                "write it as restic does, such as s3:https://s3.example.com/pryv or sftp:backup@nas.example.com:/pryv"
+            )
+            problems.append(make_error(where, f"is {repository!r}", remedy))
+        elif repository.startswith("/"):
+            production = variables.get("pryv_environment") == "production"
+            found = f"is {repository}, on the host itself: a backup there is lost with what it is a backup of"
+            remedy = "add a host to group backup, or name a place elsewhere"
+            problems.append(make_problem("error" if production else "warning", where, found, remedy))
+    return problems
+
+
+def problems(inventory: Inventory) -> list[Problem]:
+    """Check the variables of roles `backup` and `backup_server`."""
+    everywhere = inventory.known(inventory.members("all"), [*BOUNDS, "backup_server_keep"])
+    senders = inventory.known(backed_up(inventory), ["backup_repository", "pryv_environment"])
+    return [*bounds_problems(everywhere), *repository_problems(senders)]
