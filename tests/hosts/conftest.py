@@ -23,6 +23,7 @@ import pytest
 import testinfra
 import yaml
 
+from pryv_platform.backup import SECRETS as BACKUP_SECRETS
 from pryv_platform.topology import derivation
 from tests.fleet import fleet
 from tests.vm.vm import MACHINES, Machines
@@ -87,7 +88,7 @@ def secrets(request: pytest.FixtureRequest) -> dict[str, str]:
     password = fleet.environment()["ANSIBLE_VAULT_PASSWORD_FILE"]
     opened = fleet.run([str(program), "view", "--vault-password-file", password, str(vault)])
     vault = yaml.safe_load(opened)
-    names = ("pryv_secrets", "pryv_core_admin_keys", "pryv_core_register_keys", "pryv_retired_secrets")
+    names = ("pryv_secrets", "pryv_core_admin_keys", "pryv_core_register_keys", "pryv_retired_secrets", *BACKUP_SECRETS)
     return {f"{name}.{key}": value for name in names for key, value in (vault.get(name) or {}).items()}
 
 

@@ -100,8 +100,9 @@ def test_containers_run_and_do_not_crash(machine: Host) -> None:
         container["Name"]: (container["State"]["Status"], container["RestartCount"])
         for container in containers(machine)
     }
-    assert states
-    assert set(states.values()) == {("running", 0)}, states
+    # What keeps others' backups has none.
+    keeps_backups = machine.file("/etc/pryv/backup_server").exists
+    assert set(states.values()) == (set() if keeps_backups else {("running", 0)}), states
 
 
 def test_containers_publish_on_loopback_alone(machine: Host) -> None:
@@ -184,7 +185,10 @@ def test_no_container_has_a_socket_of_the_host_but_one_of_a_journal_of_its_own(m
 
 
 def test_docker_publishes_on_loopback_unless_told_otherwise(machine: Host) -> None:
-    image = containers(machine)[0]["Config"]["Image"]
+    if not (running := containers(machine)):
+        assert json.loads(machine.file("/etc/docker/daemon.json").content_string)["ip"] == "127.0.0.1"
+        return
+    image = running[0]["Config"]["Image"]
     machine.check_output("docker network create careless")
     try:
         for network in ("bridge", "careless"):
