@@ -508,7 +508,7 @@ class Host(dict[str, Any]):
 def test_a_template_that_fails_is_a_problem_of_its_variable() -> None:
     groups, variables = inventory()
     with pytest.raises(AnsibleFilterError, match=r"co1: privacy_zone .*'zone' is undefined"):
-        filters["topology"](groups, variables | {"co1": Host(variables["co1"])})
+        filters["platform_topology"](groups, variables | {"co1": Host(variables["co1"])})
 
 
 def test_thousand_hosts_are_quick() -> None:
