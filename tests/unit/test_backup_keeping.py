@@ -208,13 +208,9 @@ def test_a_drill_that_is_killed_leaves_nothing_for_long(tmp_path: Path) -> None:
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_services_find_what_only_root_may_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_remembers_where_systemd_lets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server(tmp_path, "co1")
     snapshot(server.hosts["co1"], DAY)
-    for name in ("passwords.json", "server.json"):
-        (tmp_path / "credentials").mkdir(exist_ok=True)
-        (tmp_path / name).rename(tmp_path / "credentials" / name)
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "credentials"))
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "unit"))
     assert server.said("retain")["ok"]
     assert json.loads((tmp_path / "unit/retain.json").read_text())["co1"]["ok"]

@@ -54,12 +54,12 @@ class Server:
 
     @classmethod
     def read(cls, path: Path) -> Server:
-        """The configuration in a file, or in a credential of that name.
+        """The configuration in a file.
 
         Raises:
             BackupError: When there is none, or it is not one.
         """
-        values = settings.read_json(credential(path))
+        values = settings.read_json(path)
         try:
             known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
             for name in ("repositories", "passwords_file", "scratch", "retain_state", "drill_state"):
@@ -78,7 +78,7 @@ class Server:
         folder = self.repositories / host
         if not (folder / "config").exists():
             raise BackupError("no repository, so there was no backup yet")
-        passwords = settings.read_json(credential(self.passwords_file)) or {}
+        passwords = settings.read_json(self.passwords_file) or {}
         if host not in passwords:
             raise BackupError("no password for its repository")
         owner = folder.stat()
@@ -91,12 +91,6 @@ class Server:
             secrets={passwords[host]},
             user=(owner.st_uid, owner.st_gid) if other else None,
         )
-
-
-def credential(path: Path) -> Path:
-    """Where a service of systemd's finds a file that only root can read."""
-    folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    return Path(folder) / path.name if folder and (Path(folder) / path.name).exists() else path
 
 
 def for_each(
