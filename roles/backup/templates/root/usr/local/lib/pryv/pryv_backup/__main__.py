@@ -23,6 +23,8 @@ from pryv_backup.settings import Settings
 
 #: Configuration of a host that is backed up, and of one that keeps backups.
 CLIENT, SERVER = Path("/etc/pryv/backup/backup.json"), Path("/etc/pryv/backup_server/server.json")
+#: For how long somebody who waits for an answer waits for one call of restic's, in seconds.
+ANSWER = 60.0
 
 
 def initialise(options: argparse.Namespace) -> Any:
@@ -31,7 +33,7 @@ def initialise(options: argparse.Namespace) -> Any:
     password = sys.stdin.read().strip()
     if not password:
         raise BackupError("the operator's password is expected on standard input")
-    changed = Repository.of(configuration).initialise(password)
+    changed = Repository.of(configuration, patience=ANSWER).initialise(password)
     configuration.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     settings.write_text(configuration.state / "initialised", address_digest(configuration))
     return {"changed": changed}
@@ -105,7 +107,7 @@ def of_client(configuration: Settings) -> dict[str, Any]:
         "problem": None,
     }
     try:
-        found = Repository.of(configuration).snapshots()
+        found = Repository.of(configuration, patience=ANSWER).snapshots()
     except BackupError as error:
         # What is known here is told nevertheless.
         return {**told, "problem": str(error)}

@@ -33,6 +33,7 @@ def run(
     folder: Path | None = None,
     inherited: Collection[int] = (),
     user: tuple[int, int] | None = None,
+    patience: float | None = None,
 ) -> Done:
     """Runs a program until it ends; it dies with this one.
 
@@ -45,9 +46,10 @@ def run(
         folder: Where it runs.
         inherited: Descriptors that it gets.
         user: User and group as whom it runs; None is this program's.
+        patience: For how many seconds it may run; None is for ever.
 
     Raises:
-        BackupError: When it cannot be started, or fails.
+        BackupError: When it cannot be started, fails, or takes too long.
     """
     try:
         # Were it to go on when this program is killed, it would read, or pause, beneath the next run.
@@ -64,7 +66,10 @@ def run(
             user=user[0] if user else None,
             group=user[1] if user else None,
             extra_groups=[] if user else None,
+            timeout=patience,
         )
+    except subprocess.TimeoutExpired as error:
+        raise BackupError(f"{command[0]} did not end within {patience:.0f} s") from error
     except OSError as error:
         raise BackupError(f"{command[0]}: {error.strerror}") from error
     result = Done(done.returncode, done.stdout, hide(done.stderr, secrets))

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -51,6 +51,7 @@ class Repository:
         secrets: What no message may quote.
         inherited: Descriptors that restic gets: a lock, files with secrets.
         user: User and group as whom it runs; None is this program's.
+        patience: For how many seconds a call may take. By itself, restic tries a server that is away for 15 minutes.
     """
 
     options: Sequence[str]
@@ -59,9 +60,10 @@ class Repository:
     secrets: Collection[str] = ()
     inherited: tuple[int, ...] = ()
     user: tuple[int, int] | None = None
+    patience: float | None = None
 
     @classmethod
-    def of(cls, settings: Settings, *inherited: int) -> Repository:
+    def of(cls, settings: Settings, *inherited: int, patience: float | None = None) -> Repository:
         """The repository of a host that is backed up.
 
         Raises:
@@ -83,6 +85,7 @@ class Repository:
             environment={"RESTIC_CACHE_DIR": os.environ.get("RESTIC_CACHE_DIR", CACHE), **settings.environment},
             secrets={password, part, unquote(part), *settings.environment.values()},
             inherited=inherited,
+            patience=patience,
         )
 
     @cached_property
@@ -114,6 +117,7 @@ class Repository:
             folder=folder,
             inherited=(*self.inherited, *inherited),
             user=self.user,
+            patience=self.patience,
         )
 
     def initialise(self, operator_password: str) -> bool:
@@ -135,7 +139,7 @@ class Repository:
     def _add_key(self, password: str) -> bool:
         with secret_file(password) as (path, number):
             options = [option for option in self.options if not option.startswith("--password-file=")]
-            other = Repository([*options, f"--password-file={path}"], self.host, self.environment, self.secrets)
+            other = replace(self, options=[*options, f"--password-file={path}"])
             opened = other.call("cat", "config", good=None, inherited=[number])
             if opened.code == 0:
                 return False
