@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from pryv_backup import copies, databases, files, manifest
+from pryv_backup import copies, databases, files, manifest, programs
 from pryv_backup.problem import BackupError
 
 from tests.unit.backup_host import make_database, write
@@ -229,3 +229,14 @@ def test_an_index_that_is_none_is_refused(tmp_path: Path) -> None:
         database.execute("CREATE TABLE t (a)")
     with pytest.raises(BackupError, match="no such table: id4name"):
         databases.users(tmp_path, "other.db", tmp_path / "copy")
+
+
+def test_what_a_program_says_in_json_is_told_as_text() -> None:
+    said = 'first\n{"message_type":"exit_error","code":1,"message":"Fatal: no"}\n{"other": 1}\n3'
+    assert programs.plain(said) == 'first\nFatal: no\n{"other": 1}\n3'
+    with pytest.raises(BackupError, match=r"^sh failed \(3\): a \*\*\* in it$"):
+        programs.run(["sh", "-c", "echo a secret in it >&2; exit 3"], secrets=["secret", "cret", ""])
+    with pytest.raises(BackupError, match=r"^sleep did not end within 0 s$"):
+        programs.run(["sleep", "60"], patience=0.1)
+    with pytest.raises(BackupError, match="no/such/program"):
+        programs.run(["/no/such/program"])

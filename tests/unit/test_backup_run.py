@@ -176,7 +176,9 @@ def test_after_a_kill_the_next_run_is_whole(action: str, tmp_path: Path) -> None
         assert process.returncode == -signal.SIGKILL
         wait(lambda: not host.paused and not (host.root / "timer").exists(), "paused, and no timer")
         if action == "backup":
-            assert list((host.repository / "locks").iterdir())
+            (lock,) = (host.repository / "locks").iterdir()
+            owner = json.loads(host.restic("cat", "lock", lock.name))["pid"]
+            wait(lambda: not Path(f"/proc/{owner}").exists(), "restic goes on")
         (host.root / f"at-{action}").unlink()
         write(host.data / "core/mongodb/after", "the kill")
         assert host.said("run")["ok"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
@@ -72,11 +73,22 @@ def run(
         raise BackupError(f"{command[0]} did not end within {patience:.0f} s") from error
     except OSError as error:
         raise BackupError(f"{command[0]}: {error.strerror}") from error
-    result = Done(done.returncode, done.stdout, hide(done.stderr, secrets))
+    result = Done(done.returncode, done.stdout, hide(plain(done.stderr), secrets))
     if good is not None and result.code not in good:
         said = (result.errors.strip() or hide(result.output, secrets).strip())[-SAID:]
         raise BackupError(f"{' '.join(command[:1])} failed ({result.code}): {said}")
     return result
+
+
+def plain(text: str) -> str:
+    """What a program said of a failure, as text, where it said it in JSON, one message a line."""
+    lines = []
+    for line in text.splitlines():
+        try:
+            lines.append(str(json.loads(line)["message"]))
+        except (ValueError, KeyError, TypeError):
+            lines.append(line)
+    return "\n".join(lines)
 
 
 def hide(text: str, secrets: Collection[str]) -> str:
