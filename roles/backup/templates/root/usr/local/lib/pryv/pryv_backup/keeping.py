@@ -49,8 +49,8 @@ class Server:
     keep_days: int
     scratch: Path
     shrink_percent: int = 20
-    retain_state: Path = Path("/var/lib/pryv-backup-retain")
-    drill_state: Path = Path("/var/lib/pryv-backup-drill")
+    retain_state: Path = Path("/var/lib/pryv-retention")
+    drill_state: Path = Path("/var/lib/pryv-drill")
 
     @classmethod
     def read(cls, path: Path) -> Server:
