@@ -37,3 +37,9 @@ def test_roles_read_of_others_what_is_listed() -> None:
     text, _, _ = text.partition("\n## ")
     rows = re.findall(r"^\| (\w+) \| (`.*) \|$", text, re.M)
     assert {role: set(re.findall(r"`(\w+)`", names)) for role, names in rows} == found
+
+
+def test_packages_are_said_in_metadata_alone() -> None:
+    """Role packages reads every file of the name, and a file of tasks is no list of packages."""
+    found = {path.relative_to(CHECKOUT).parts[2] for path in (CHECKOUT / "roles").glob("*/*/packages.yml")}
+    assert found == {"meta"}
