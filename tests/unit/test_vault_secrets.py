@@ -157,6 +157,9 @@ def output(result: subprocess.CompletedProcess[str]) -> str:
     return " ".join((result.stdout + result.stderr).split())
 
 
+PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
+
+
 class Task:
     """Runs the task on a vault in a folder of its own."""
 
@@ -174,10 +177,10 @@ class Task:
     def run(self, *options: str, password: bool = True) -> subprocess.CompletedProcess[str]:
         given = ["--vault-password-file", str(self.folder / "password")] if password else []
         return subprocess.run(
-            [Path(sys.executable).parent / "ansible-playbook", self.folder / "play.yml", "-vvv", *given, *options],
-            cwd=ROOT,
             # Not the project's inventory, which may have a vault of its own by now.
-            env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_INVENTORY": "localhost,"},
+            [PLAYBOOK, self.folder / "play.yml", "--inventory", "localhost,", "-vvv", *given, *options],
+            cwd=ROOT,
+            env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
             capture_output=True,
             text=True,
             check=False,
