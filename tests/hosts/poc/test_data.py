@@ -6,7 +6,7 @@ import json
 import secrets as random
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -40,14 +40,20 @@ class User:
     token: str
     secrets: Mapping[str, str]
 
+    def logged_in(self) -> User:
+        """The same user with a token of their own, by their password."""
+        body = {"username": self.name, "password": PASSWORD, "appId": APP}
+        return replace(self, token=self.call("POST", "/auth/login", body)["token"])
+
     def call(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> dict[str, Any]:
         """Asks the user's API and wants a success."""
         content = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-        answer = self._ask(method, path, content, kind)
+        answer = self.ask(method, path, content, kind)
         assert answer.status in (200, 201), (method, path, answer.status, answer.body)
         return dict(json.loads(answer.body))
 
-    def _ask(self, method: str, path: str, body: bytes, kind: str) -> Answer:
+    def ask(self, method: str, path: str, body: bytes = b"", kind: str = "application/json") -> Answer:
+        """Asks the user's API, whatever it answers."""
         domain = self.platform.domain
         headers = {"Authorization": self.token, "Content-Type": kind, "Origin": f"https://sw.{domain}"}
         return self.platform.ask(self.core, f"{self.name}.{domain}", path, method, headers, body)
@@ -76,10 +82,16 @@ class User:
         )
 
 
-@pytest.fixture(scope="module")
-def user(platform: Platform, secrets: dict[str, str]) -> Iterator[User]:
-    core = platform.hosts("core")[0]
-    name = f"data{random.token_hex(4)}"
+def register(platform: Platform, core: str, secrets: Mapping[str, str], prefix: str) -> User:
+    """Registers a user at a core, who logs in.
+
+    Args:
+        platform: Where.
+        core: The core's inventory name.
+        secrets: The vault's keys.
+        prefix: What the user's name begins with.
+    """
+    name = f"{prefix}{random.token_hex(4)}"
     body = {"appId": APP, "username": name, "password": PASSWORD, "email": f"{name}@example.org", "language": "en"}
     answer = platform.ask(
         core,
@@ -90,9 +102,13 @@ def user(platform: Platform, secrets: dict[str, str]) -> Iterator[User]:
         json.dumps(body).encode(),
     )
     assert answer.status == 201, answer.body
-    login = User(platform, core, name, "", secrets)
-    token = login.call("POST", "/auth/login", {"username": name, "password": PASSWORD, "appId": APP})["token"]
-    found = User(platform, core, name, token, secrets)
+    return User(platform, core, name, "", secrets).logged_in()
+
+
+@pytest.fixture(scope="module")
+def user(platform: Platform, secrets: dict[str, str]) -> Iterator[User]:
+    core = platform.hosts("core")[0]
+    found = register(platform, core, secrets, "data")
     yield found
     machine = platform.machine(core)
     if found.folder(machine):
@@ -138,7 +154,7 @@ def test_nothing_is_lost_when_all_programs_are_killed(user: User, items: dict[st
     machine.check_output("docker compose --file /etc/pryv/core/compose.yml kill --signal KILL")
     machine.check_output("docker compose --file /etc/pryv/core/compose.yml up --detach --wait --wait-timeout 60")
     until_it_answers(user)
-    assert user.call("POST", "/auth/login", {"username": user.name, "password": PASSWORD, "appId": APP})["token"]
+    assert user.logged_in().token
     found = {event["id"] for event in user.call("GET", "/events?streams[]=diary")["events"]}
     assert found == {items["picture"]["id"], items["series"]["id"]}
     points = user.call("GET", f"/events/{items['series']['id']}/series")
@@ -154,7 +170,7 @@ def test_nothing_of_a_deleted_user_is_left(user: User, items: dict[str, Any]) ->
     assert not machine.file(folder).exists
     assert user.read(machine, "platform-wide.db", "SELECT key FROM keyValue WHERE value = ?", user.name) == []
     assert not machine.file(f"{user.data}/influxdb/data/user.{user.name}").exists
-    answer = user._ask("GET", "/events", b"", "application/json")
+    answer = user.ask("GET", "/events")
     assert answer.status == 404
 
 
@@ -162,7 +178,7 @@ def until_it_answers(user: User) -> None:
     """Waits for the core's processes, each of which listens for itself."""
     for path in ("/access-info", "/events/nothing/series"):
         for _ in range(60):
-            answer = user._ask("GET", path, b"", "application/json")
+            answer = user.ask("GET", path)
             if answer.status < 500:
                 break
             time.sleep(0.5)
