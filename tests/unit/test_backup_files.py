@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
@@ -97,6 +98,35 @@ def test_names_are_what_they_are(folder: bytes, data: Path, tmp_path: Path) -> N
     assert manifest.counts(counted) == manifest.counts(found)
     with files.opened(tmp_path / "work", os.O_RDONLY) as work:
         assert set(manifest.samples(work, found)) == set(found.samples)
+
+
+@pytest.mark.parametrize("by_kernel", [True, False])
+def test_holes_stay_holes(by_kernel: bool, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """InfluxDB makes files of some MiB with a few bytes."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EXDEV, "another file system")
+
+    if not by_kernel:
+        monkeypatch.setattr(os, "copy_file_range", refuse)
+    size = 4 << 20
+    pieces = {
+        "begin": {0: b"x" * 5000},
+        "middle": {size // 2: b"x" * 5000},
+        "end": {0: b"x", size - 1: b"x"},
+        "none": {},
+    }
+    for name, content in pieces.items():
+        with (data / "users" / name).open("wb") as file:
+            for position, text in content.items():
+                file.seek(position)
+                file.write(text)
+            file.truncate(size)
+    copied(data, tmp_path / "work", "users")
+    for name in pieces:
+        one, other = data / "users" / name, tmp_path / "work/users" / name
+        assert one.read_bytes() == other.read_bytes()
+        assert other.stat().st_blocks <= one.stat().st_blocks < size // 512
 
 
 def test_attachments_are_links_and_outlive_their_copy(data: Path, tmp_path: Path) -> None:

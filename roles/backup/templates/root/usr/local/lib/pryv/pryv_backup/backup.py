@@ -295,7 +295,9 @@ def restore(configuration: Settings, snapshot: str, into: Path) -> dict[str, Any
     identifier = chosen[0]["id"]
     refuse_target(into, configuration.data, repository.read(identifier, MANIFEST)["bytes"])
     into.mkdir(mode=0o700, exist_ok=True)
-    repository.call("restore", identifier, f"--target={into}")
+    # Else what was a hole takes its place on the disk.
+    sparse = ["--sparse"] if repository.version >= (0, 15) else []
+    repository.call("restore", identifier, f"--target={into}", *sparse)
     found_there = manifest.check(into)
     if found_there["problems"]:
         raise BackupError(f"{into}: restored, but not whole: {'; '.join(found_there['problems'])}")

@@ -49,16 +49,36 @@ def clone(source: int, target: int) -> bool:
 
 
 def copy_bytes(source: int, target: int) -> None:
-    """Copies what is in a file."""
-    copy: Callable[[int, int, int], int] = os.copy_file_range
-    while True:
+    """Copies what is in a file; a hole stays one, since InfluxDB has many times more of them than data."""
+    size, end = os.fstat(source).st_size, 0
+    while end < size:
         try:
-            if not copy(source, target, BLOCK):
-                return
+            begin = os.lseek(source, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            break  # the rest is one hole
+        end = os.lseek(source, begin, os.SEEK_HOLE)
+        for descriptor in (source, target):
+            os.lseek(descriptor, begin, os.SEEK_SET)
+        copy_piece(source, target, end - begin)
+    os.ftruncate(target, size)
+
+
+def copy_piece(source: int, target: int, count: int) -> None:
+    """Copies so many bytes from where both files are at, or as many as there are."""
+    copy: Callable[[int, int, int], int] = os.copy_file_range
+    while count:
+        try:
+            done = copy(source, target, min(count, BLOCK))
         except OSError as error:
             if error.errno not in NOT_HERE or copy is send:
                 raise
             copy = send
+            continue
+        if not done:
+            return
+        count -= done
 
 
 def send(source: int, target: int, count: int) -> int:
