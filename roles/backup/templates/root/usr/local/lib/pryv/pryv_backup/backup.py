@@ -143,7 +143,7 @@ def take(configuration: Settings) -> Taken:
     reflink = copies.shares_blocks(configuration.place)
     with opened(configuration.data, ROOTS) as data, opened(configuration.work, ROOTS) as work:
         # Having looked at all files, the kernel need not look for them during the pause.
-        wanted = copies.allocated(data, configuration.copied)
+        wanted = copies.allocated(data, configuration.copied, attachments=False)
         if reflink:
             # Blocks are shared once they are on the disk.
             os.sync()
@@ -250,6 +250,7 @@ def describe(configuration: Settings, repository: Repository, taken: Taken) -> d
             "images": containers.images(configuration.project),
             "users": taken.user_count,
             **manifest.counts(taken.tally),
+            "space": copies.allocated(work, (*configuration.copied, *configuration.linked), attachments=True),
             "others": taken.tally.others,
             "user_index": configuration.user_index,
             "redis": f"{database.folder}/{database.file}" if database else None,
@@ -293,7 +294,7 @@ def restore(configuration: Settings, snapshot: str, into: Path) -> dict[str, Any
     if len(chosen) != 1:
         raise BackupError(f"{snapshot}: {len(chosen) or 'no'} snapshots are called so")
     identifier = chosen[0]["id"]
-    refuse_target(into, configuration.data, repository.read(identifier, MANIFEST)["bytes"])
+    refuse_target(into, configuration.data, repository.read(identifier, MANIFEST)["space"])
     into.mkdir(mode=0o700, exist_ok=True)
     # Else what was a hole takes its place on the disk.
     sparse = ["--sparse"] if repository.version >= (0, 15) else []

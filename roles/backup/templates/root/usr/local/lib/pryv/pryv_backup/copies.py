@@ -229,14 +229,20 @@ class Copy:
             self.tally.others += 1
 
 
-def allocated(source: int, paths: Sequence[str]) -> int:
-    """How many bytes on the disk the files take that are to be copied while the platform waits."""
+def allocated(source: int, paths: Sequence[str], *, attachments: bool) -> int:
+    """How many bytes on the disk files take, in which holes take none.
+
+    Args:
+        source: Folder that the paths are below, opened.
+        paths: Folders; what is not there takes nothing.
+        attachments: Whether these count, which are not copied while the platform waits.
+    """
     total = 0
     for path in paths:
         with suppress(FileNotFoundError), below(source, path) as folder:
             for _, inner_path, entry in walk(folder):
                 with suppress(FileNotFoundError):
-                    if not is_attachment(inner_path):
+                    if attachments or not is_attachment(inner_path):
                         total += entry.stat(follow_symlinks=False).st_blocks * 512
     return total
 

@@ -259,7 +259,7 @@ def try_out(server: Server, host: str) -> dict[str, Any]:
     server.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     place = server.scratch / host
     copies.remove(place)
-    copies.refuse_lack_of_space(server.scratch, int(repository.read(identifier, MANIFEST)["bytes"]))
+    copies.refuse_lack_of_space(server.scratch, int(repository.read(identifier, MANIFEST)["space"]))
     place.mkdir(mode=0o700)
     try:
         repository.call("restore", identifier, f"--target={place}")
