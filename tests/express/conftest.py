@@ -67,7 +67,7 @@ def render(role: str, host: str, **variables: Any) -> dict[str, str]:
     shared = {"pryv_domain": DOMAIN, "pryv_environment": "production", "pryv_admin_networks": ["192.0.2.64/26"]}
     folder = CHECKOUT / "roles" / role
     merged: dict[str, Any] = {}
-    for part in ("pryv/defaults", f"{role}/defaults", f"{role}/vars"):
+    for part in ("pryv/defaults", "pryv/vars", f"{role}/defaults", f"{role}/vars"):
         path = CHECKOUT / "roles" / part / "main.yml"
         merged |= yaml.safe_load(path.read_text()) if path.exists() else {}
     merged |= {
