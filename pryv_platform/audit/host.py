@@ -33,7 +33,7 @@ def host_checks(
         changed: Whether /etc or the list of packages changed during the audit.
         data_disk: Whether the host is configured to have a disk of its own for the data.
         core: Whether people's data lies there.
-        registry: Whether it knows whose data lies where.
+        registry: Whether it knows, before its followers do, whose data lies where.
         production: Whether the platform is for production.
         headers: Paths of header backups on the controller.
         certificate_days: How many days the certificate must still be valid.

@@ -84,7 +84,7 @@ def host_report(
             changed=not unchanged,
             data_disk=raw["data_disk"],
             core="core" in entry["roles"],
-            registry="registry" in entry["roles"],
+            registry=host == topology["leader"],
             production=topology["environment"] == "production",
             headers=headers,
             certificate_days=certificate_days,

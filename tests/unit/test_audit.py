@@ -17,6 +17,7 @@ from pryv_platform.problems import InputError
 TOPOLOGY: dict[str, Any] = {
     "domain": "clinic.pryv.test",
     "environment": "production",
+    "leader": "reg1",
     "hosts": {"co1": {"roles": ["core"], "public_address": "192.0.2.11"}},
     "flows": [
         {

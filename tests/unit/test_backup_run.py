@@ -116,7 +116,11 @@ def test_both_passwords_open_it(tmp_path: Path) -> None:
     assert host.said("list")["snapshots"] == []
     (host.root / "password").write_text("another-password")
     assert "wrong password" in host.said("list")["problem"]
-    assert "wrong password" in host.refusal("init", feed=OPERATOR)
+    # It was changed: the operator's lets it in. With neither, nothing is.
+    assert "wrong password" in host.refusal("init", feed="of nobody")
+    assert host.said("init", feed=OPERATOR) == {"changed": True}
+    assert host.said("list")["snapshots"] == []
+    assert host.said("init", feed=OPERATOR) == {"changed": False}
 
 
 def test_nothing_is_torn(tmp_path: Path) -> None:
@@ -372,3 +376,16 @@ def test_restoring_harms_nothing(tmp_path: Path) -> None:
     assert (host.data / "full/file").read_text() == "kept"
     assert "no snapshots are called so" in host.refusal("restore", "--snapshot", "abcd1234", "--into", host.data / "r")
     assert not (host.data / "r").exists()
+
+
+def test_a_new_and_empty_machine_is_not_backed_up_over_the_old_one(tmp_path: Path) -> None:
+    """Its newest backup would be what a restore takes."""
+    host = initialised(core(tmp_path, users=5))
+    host.said("run")
+    remembered = host.root / "state/users.json"
+    remembered.unlink()
+    delete(host, *(f"user{number}" for number in range(5)))
+    assert "0 users where the last backup has 5" in host.refusal("run")
+    # What was restored may be smaller: whoever restored it says so.
+    remembered.write_text("{}")
+    assert host.said("run")["ok"]

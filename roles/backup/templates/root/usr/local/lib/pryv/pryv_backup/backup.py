@@ -108,7 +108,9 @@ def make(configuration: Settings, repository: Repository, *, accept_smaller: boo
     repository.call("unlock")
     configuration.work.mkdir(mode=0o700)
     taken = take(configuration)
-    known = settings.read_json(configuration.state / "users.json") or {}
+    known = settings.read_json(configuration.state / "users.json")
+    if known is None:
+        known = newest(repository)
     if not accept_smaller:
         refuse_shrinking(taken, known, configuration.shrink_percent)
     ledger = keep_ledger(configuration, repository, taken, known)
@@ -132,6 +134,13 @@ def make(configuration: Settings, repository: Repository, *, accept_smaller: boo
         "added_bytes": said.get("data_added", 0),
         "reflink": taken.reflink,
     }
+
+
+def newest(repository: Repository) -> dict[str, Any]:
+    """What the newest backup says of its size, for a machine that remembers none: it may be a new and empty one."""
+    found = repository.snapshots(DATA)
+    told = repository.read(found[-1]["id"], MANIFEST) if found else {}
+    return {"user_count": told.get("users", 0), "files": told.get("files", 0)}
 
 
 def take(configuration: Settings) -> Taken:
@@ -296,9 +305,7 @@ def restore(configuration: Settings, snapshot: str, into: Path) -> dict[str, Any
     identifier = chosen[0]["id"]
     refuse_target(into, configuration.data, repository.read(identifier, MANIFEST)["space"])
     into.mkdir(mode=0o700, exist_ok=True)
-    # Else what was a hole takes its place on the disk.
-    sparse = ["--sparse"] if repository.version >= (0, 15) else []
-    repository.call("restore", identifier, f"--target={into}", *sparse)
+    repository.restore(identifier, into)
     found_there = manifest.check(into)
     if found_there["problems"]:
         raise BackupError(f"{into}: restored, but not whole: {'; '.join(found_there['problems'])}")

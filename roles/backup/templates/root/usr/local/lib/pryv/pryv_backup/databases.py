@@ -17,6 +17,9 @@ from pryv_backup.problem import BackupError
 #: A database that is written is copied until nothing changed meanwhile: how often, how long in between, in seconds, and
 #: how long ago the last change has to be, in nanoseconds, since times of files are as coarse as the clock's tick.
 ATTEMPTS, WAIT, QUIET = 50, 0.1, 20_000_000
+#: How long a database is read, in seconds: whoever writes it could make a view of it that never ends. After how many of
+#: SQLite's steps that is looked at.
+LONGEST, STEPS = 600.0, 1_000_000
 
 
 @contextmanager
@@ -55,6 +58,8 @@ def database(folder: int, name: str, place: Path) -> Iterator[sqlite3.Connection
             raise BackupError(f"{name} is written all the time")
         with closing(sqlite3.connect(place / "db")) as connection:
             connection.execute("PRAGMA trusted_schema = OFF")
+            end = time.monotonic() + LONGEST
+            connection.set_progress_handler(lambda: time.monotonic() > end, STEPS)
             connection.text_factory = lambda text: text.decode(errors="replace")
             yield connection
 
@@ -97,6 +102,9 @@ def users(root: Path, index: str, place: Path) -> dict[str, str]:
             below(top, parent) as folder,
             database(folder, name, place) as connection,
         ):
+            kind = connection.execute("SELECT type FROM sqlite_master WHERE name = 'id4name'").fetchone()
+            if kind != ("table",):
+                raise BackupError(f"{index}: it has no table of users")
             return {str(user): str(key) for user, key in connection.execute("SELECT username, userId FROM id4name")}
     except (sqlite3.Error, OSError) as error:
         raise BackupError(f"{index}: {error}") from error

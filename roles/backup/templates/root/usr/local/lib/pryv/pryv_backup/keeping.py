@@ -262,7 +262,7 @@ def try_out(server: Server, host: str) -> dict[str, Any]:
     copies.refuse_lack_of_space(server.scratch, int(repository.read(identifier, MANIFEST)["space"]))
     place.mkdir(mode=0o700)
     try:
-        repository.call("restore", identifier, f"--target={place}")
+        repository.restore(identifier, place)
         found = manifest.check(place)
     finally:
         copies.remove(place)

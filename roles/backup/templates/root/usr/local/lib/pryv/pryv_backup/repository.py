@@ -26,7 +26,9 @@ CACHE = "/var/cache/pryv-backup"
 #: For how long a locked repository is tried again, where restic knows how to.
 LOCKED = "30m"
 #: Exit codes since 0.17; before, they are all 1.
-MISSING, WRONG_PASSWORD = 10, 12
+MISSING, REFUSED = 10, 12
+#: An option of restic's.
+OPENED_BY = "--password-file="
 
 
 @contextmanager
@@ -79,7 +81,7 @@ class Repository:
         return cls(
             options=[
                 f"--repository-file={settings.repository_file}",
-                f"--password-file={settings.password_file}",
+                f"{OPENED_BY}{settings.password_file}",
             ],
             host=settings.host,
             environment={"RESTIC_CACHE_DIR": os.environ.get("RESTIC_CACHE_DIR", CACHE), **settings.environment},
@@ -121,10 +123,10 @@ class Repository:
         )
 
     def initialise(self, operator_password: str) -> bool:
-        """Makes the repository where there is none, and lets the operator's password open it; whether it had to.
+        """Makes the repository where there is none, and lets both passwords open it; whether it had to.
 
         Raises:
-            BackupError: When it cannot be reached or opened.
+            BackupError: When it cannot be reached, or neither password opens it.
         """
         made = False
         looked = self.call("cat", "config", good=None)
@@ -132,22 +134,34 @@ class Repository:
         if looked.code == MISSING or "Is there a repository at the following location?" in looked.errors:
             self.call("init")
             made = True
+        elif is_wrong_password(looked):
+            # The host's is another one now.
+            self._let_in_own(operator_password)
+            made = True
         elif looked.code:
             raise BackupError(f"restic failed ({looked.code}): {looked.errors.strip()}")
         return self._add_key(operator_password) or made
 
     def _add_key(self, password: str) -> bool:
         with secret_file(password) as (path, number):
-            options = [option for option in self.options if not option.startswith("--password-file=")]
-            other = replace(self, options=[*options, f"--password-file={path}"])
+            other = self._opened_by(path)
             opened = other.call("cat", "config", good=None, inherited=[number])
             if opened.code == 0:
                 return False
-            if opened.code != WRONG_PASSWORD and "wrong password" not in opened.errors:
+            if not is_wrong_password(opened):
                 raise BackupError(f"restic failed ({opened.code}): {opened.errors.strip()}")
             os.lseek(number, 0, os.SEEK_SET)
             self.call("key", "add", f"--new-password-file={path}", inherited=[number])
         return True
+
+    def _let_in_own(self, operator_password: str) -> None:
+        own = next(option for option in self.options if option.startswith(OPENED_BY))
+        with secret_file(operator_password) as (path, number):
+            self._opened_by(path).call("key", "add", f"--new-{own.removeprefix('--')}", inherited=[number])
+
+    def _opened_by(self, path: str) -> Repository:
+        options = [option for option in self.options if not option.startswith(OPENED_BY)]
+        return replace(self, options=[*options, f"{OPENED_BY}{path}"])
 
     def snapshots(self, tag: str | None = None) -> list[dict[str, Any]]:
         """The snapshots, oldest first, as restic describes them."""
@@ -180,6 +194,12 @@ class Repository:
         said = self._snapshot(DATA, *limit, *quick, *unchanged, ".", folder=folder)
         return summary(said)
 
+    def restore(self, snapshot: str, into: Path) -> None:
+        """Restores a snapshot into a folder."""
+        # Else what was a hole takes its place on the disk.
+        sparse = ["--sparse"] if self.version >= (0, 15) else []
+        self.call("restore", snapshot, f"--target={into}", *sparse)
+
     def store(self, name: str, tag: str, text: str) -> None:
         """Makes a snapshot of one small file."""
         self._snapshot(tag, "--stdin", f"--stdin-filename={name}", feed=text)
@@ -198,6 +218,11 @@ def made(snapshot: Mapping[str, Any]) -> datetime:
     if match is None:
         raise BackupError(f"snapshot {snapshot['id']} has no time")
     return datetime.fromisoformat(match[1] + match[2].replace("Z", "+00:00"))
+
+
+def is_wrong_password(done: programs.Done) -> bool:
+    """Whether restic failed because the password does not open the repository."""
+    return done.code == REFUSED or (done.code != 0 and "wrong password" in done.errors)
 
 
 def summary(said: str) -> dict[str, Any]:
