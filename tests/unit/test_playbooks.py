@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+
+from tests.unit.inventories import fresh
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -20,7 +21,7 @@ README = (ROOT / "README.md").read_text()
 @pytest.fixture
 def inventory(tmp_path: Path) -> Path:
     """A fresh copy of inventories/prod."""
-    return Path(shutil.copytree(ROOT / "inventories/prod", tmp_path / "acme"))
+    return fresh("prod", tmp_path / "acme")
 
 
 def play(playbook: str, inventory: Path, *options: str, status: int = 2) -> str:
@@ -124,7 +125,7 @@ def test_a_key_whose_file_is_missing_is_in_the_report(inventory: Path) -> None:
 
 
 def test_an_inventory_without_a_vault_is_reported_once(tmp_path: Path) -> None:
-    report = the_report(play("playbooks/verify.yml", Path(shutil.copytree(ROOT / "inventories/poc", tmp_path / "poc"))))
+    report = the_report(play("playbooks/verify.yml", fresh("poc", tmp_path / "poc")))
     assert "pryv_secrets.register_admin_key" in report
     assert "is missing" in report
 
@@ -153,7 +154,7 @@ def test_the_steps_of_the_readme_work_in_their_order(inventory: Path) -> None:
 
 def test_a_vault_of_the_former_version_is_told_what_to_do(tmp_path: Path) -> None:
     """Role pryv refuses it as well, with its whole specification: nothing of that is on the screen."""
-    inventory = Path(shutil.copytree(ROOT / "inventories/poc", tmp_path / "poc"))
+    inventory = fresh("poc", tmp_path / "poc")
     specification = yaml.safe_load((ROOT / "roles/pryv/meta/argument_specs.yml").read_text())
     names = specification["argument_specs"]["main"]["options"]["pryv_secrets"]["options"]
     secrets = {"core_system_key": "hush", **{name: hashlib.sha256(name.encode()).hexdigest()[:40] for name in names}}

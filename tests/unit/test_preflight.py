@@ -4,7 +4,6 @@ import base64
 import dataclasses
 import os
 import re
-import shutil
 import subprocess
 import sys
 from ipaddress import IPv4Address
@@ -26,6 +25,7 @@ from pryv_platform.checks.secrets import secret_problems
 from pryv_platform.ports import PORTS
 from pryv_platform.problems import Problem, Severity
 from pryv_platform.topology import reader
+from tests.unit.inventories import fresh
 
 ROOT = Path(__file__).parents[2]
 inventory_values = filter_plugin.FilterModule().filters()["inventory_values"]
@@ -527,7 +527,7 @@ REPORTED = (
 def test_all_that_an_inventory_has_wrong_is_in_one_report(tmp_path: Path) -> None:
     """Of the whole inventory, also of hosts that the run is not limited to, and with no host that answers."""
     inventory, key = tmp_path / "inventory", tmp_path / "key"
-    shutil.copytree(ROOT / "inventories/poc", inventory)
+    fresh("poc", inventory)
     key.with_suffix(".pub").write_text(
         "ssh-ed25519 " + base64.b64encode(b"\0\0\0\x0bssh-ed25519\0\0\0 " + bytes(32)).decode()
     )
