@@ -63,7 +63,8 @@ echo "restic $*" >>"$FAKE_HOST/calls"
 case "$*" in
 *" backup "*)
     if [ -e "$FAKE_HOST/at-backup" ]; then
-        (until [ -n "$(ls "$FAKE_HOST/repository/locks")" ]; do :; done
+        # Before it has its name, it is a file that restic is still writing.
+        (until ls "$FAKE_HOST/repository/locks" | grep -qE '^[0-9a-f]{64}$'; do :; done
         kill "-$(cat "$FAKE_HOST/at-backup")" $PPID) </dev/null >/dev/null 2>&1 &
     fi
     if [ -e "$FAKE_HOST/restic-code" ]; then "$REAL_RESTIC" "$@"; exit "$(cat "$FAKE_HOST/restic-code")"; fi ;;
