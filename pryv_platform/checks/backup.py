@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pryv_platform.backup import backed_up
+from pryv_platform.checks.bounds import bounds_problems
 from pryv_platform.inventory import Inventory
 from pryv_platform.problems import Problem, make_error, make_problem
 
@@ -23,19 +24,14 @@ BOUNDS: Mapping[str, Sequence[int]] = {
 SPAN = re.compile(r"(\d+[ymdh])+")
 
 
-def bounds_problems(values: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
-    """Check numbers, and how long everything is kept.
+def keep_problems(values: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
+    """Check how long everything is kept.
 
     Args:
-        values: By host, the variables of `BOUNDS` and `backup_server_keep` that its inventory sets; what is no number
-            is reported with all others' types.
+        values: By host, `backup_server_keep`, as far as it is set; what is no mapping is reported with others' types.
     """
     problems = []
     for host, variables in values.items():
-        for name, (least, most) in BOUNDS.items():
-            number = variables.get(name, least)
-            if isinstance(number, int) and not least <= number <= most:
-                problems.append(make_error(f"{host}: {name}", f"is {number}", f"give a number from {least} to {most}"))
         keep = variables.get("backup_server_keep")
         span = keep.get("within", "1d") if isinstance(keep, Mapping) else "1d"
         if not SPAN.fullmatch(str(span)):
@@ -70,6 +66,10 @@ def repository_problems(values: Mapping[str, Mapping[str, Any]]) -> list[Problem
 
 def problems(inventory: Inventory) -> list[Problem]:
     """Check the variables of roles `backup` and `backup_server`."""
-    everywhere = inventory.known(inventory.members("all"), [*BOUNDS, "backup_server_keep"])
+    hosts = inventory.members("all")
     senders = inventory.known(backed_up(inventory), ["backup_repository", "pryv_environment"])
-    return [*bounds_problems(everywhere), *repository_problems(senders)]
+    return [
+        *bounds_problems(inventory.known(hosts, BOUNDS), BOUNDS),
+        *keep_problems(inventory.known(hosts, ["backup_server_keep"])),
+        *repository_problems(senders),
+    ]

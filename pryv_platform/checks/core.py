@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from pryv_platform.checks.bounds import bounds_problems
 from pryv_platform.inventory import Inventory
 from pryv_platform.problems import Problem, make_error
 
@@ -14,36 +15,6 @@ from pryv_platform.problems import Problem, make_error
 PLACEHOLDER = re.compile(r"\{\{ \w+ \}\}")
 ENDPOINTS = {"single": ("single",), "challenge-verify": ("challenge", "verify")}
 ENDPOINT_KEYS = ("url", "method", "headers", "body")
-
-
-def core_problems(values: Mapping[str, Mapping[str, Any]], bounds: Mapping[str, Sequence[int]]) -> list[Problem]:
-    """Check the bounds of numbers.
-
-    Args:
-        values: By host, the variables that its inventory sets.
-        bounds: The least and the greatest value of each variable.
-
-    Returns:
-        Problems. A value that is no number at all is none of these: its type is
-        checked with all others'.
-    """
-    problems = []
-    for host, variables in values.items():
-        for name, value in variables.items():
-            try:
-                number = int(value)
-            except (TypeError, ValueError):
-                continue
-            least, most = bounds[name]
-            if isinstance(value, str) or not least <= number <= most:
-                problems.append(
-                    make_error(
-                        f"{host}: {name}",
-                        f"is the text {value!r}" if isinstance(value, str) else f"is {value}",
-                        f"give a number from {least} to {most}",
-                    )
-                )
-    return problems
 
 
 def deletion_problems(values: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
@@ -158,7 +129,7 @@ def problems(inventory: Inventory) -> list[Problem]:
     """Check the variables of role `core`: bounds of numbers, who deletes accounts, and the second factor."""
     cores = inventory.members("core")
     return [
-        *core_problems(inventory.known(cores, BOUNDS), BOUNDS),
+        *bounds_problems(inventory.known(cores, BOUNDS), BOUNDS),
         *deletion_problems(inventory.known(cores, ["core_settings"])),
         *mfa_problems(inventory.known(cores, ["core_mfa_mode", "core_mfa_endpoints", "pryv_locked_vaults"])),
     ]

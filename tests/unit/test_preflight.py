@@ -19,7 +19,7 @@ from ansible.parsing.vault import VaultLib, VaultSecret
 from filter_plugins import pryv as filter_plugin
 from plugins.vars import unlocked_group_vars
 from pryv_platform import preflight
-from pryv_platform.checks import core, dns, files, machines, mail, production
+from pryv_platform.checks import bounds, core, dns, files, machines, mail, production
 from pryv_platform.checks import variables as variables_check
 from pryv_platform.checks.secrets import secret_problems
 from pryv_platform.ports import PORTS
@@ -343,14 +343,14 @@ BOUNDS = {"core_log_days": [1, 3650]}
 
 @pytest.mark.parametrize(("value", "expected"), [(0, "is 0"), (3651, "is 3651"), ("30", "is the text '30'")])
 def test_numbers_out_of_bounds(value: Any, expected: str) -> None:
-    (found,) = core.core_problems({"co1": {"core_log_days": value}, "co2": {"core_log_days": 1}}, BOUNDS)
+    (found,) = bounds.bounds_problems({"co1": {"core_log_days": value}, "co2": {"core_log_days": 1}}, BOUNDS)
     assert lines([found]) == [f"error co1: core_log_days: {expected}"]
     assert found["remedy"] == "give a number from 1 to 3650"
 
 
 @pytest.mark.parametrize("value", [None, "many"])
 def test_what_is_no_number_is_left_to_the_check_of_types(value: Any) -> None:
-    assert core.core_problems({"co1": {"core_log_days": value}}, BOUNDS) == []
+    assert bounds.bounds_problems({"co1": {"core_log_days": value}}, BOUNDS) == []
 
 
 def test_no_users_token_deletes_accounts() -> None:
