@@ -21,13 +21,27 @@ from jinja2 import Undefined, UndefinedError
 # Wherever Ansible was installed, these filters get the package of their own checkout.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from pryv_platform import backup, data_disk, docker, images, preflight, registry, topology_svg
+from pryv_platform import (
+    accounts,
+    alerting,
+    backup_report,
+    data_disk,
+    docker,
+    images,
+    monitoring,
+    preflight,
+    registry,
+    scraping,
+    topology_svg,
+)
 from pryv_platform.audit.report import audit_report, audit_summary
 from pryv_platform.capacity import inventory as capacity_inventory
+from pryv_platform.capacity import measured as capacity_measured
 from pryv_platform.capacity import report as capacity_report
 from pryv_platform.capacity import worksheet as capacity_worksheet
 from pryv_platform.capacity.check import capacity_problems
 from pryv_platform.capacity.forecast import capacity_forecast, requirement_problems
+from pryv_platform.capacity.machines import metrics_gb
 from pryv_platform.capacity.plan import capacity_plan
 from pryv_platform.certificate import source
 from pryv_platform.checks import data_disk as data_disk_checks
@@ -231,9 +245,9 @@ def inventory_report(
     return preflight.inventory_report(inventory(hostvars, groups), source, archives, waivers)
 
 
-def backed_up(groups: Mapping[str, Sequence[str]], hostvars: Any) -> list[str]:
-    """Filter: see `backup.backed_up`."""
-    return backup.backed_up(inventory(hostvars, groups))
+def secret_owners(groups: Mapping[str, Sequence[str]], hostvars: Any) -> dict[str, list[str]]:
+    """Filter: see `secrets.secret_owners`."""
+    return secrets.secret_owners(inventory(hostvars, groups))
 
 
 def data_disk_problems(groups: Mapping[str, Sequence[str]], hostvars: Any, hosts: Sequence[str]) -> Any:
@@ -287,19 +301,23 @@ def for_this_run(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
+    "alert_checks": alerting.alert_checks,
+    "alertmanager_configuration": alerting.alertmanager_configuration,
     "archive_paths": archive_paths,
     "as_warnings": preflight.as_warnings,
     "audit_forwarding_problems": production.audit_forwarding_problems,
     "audit_judgement": audit_report,
     "audit_summary": audit_summary,
-    "backed_up": backed_up,
-    "backup_accounts": backup.backup_accounts,
-    "backup_overview": backup.overview,
-    "backup_table": backup.table,
+    "backup_checks": backup_report.checks,
+    "backup_overview": backup_report.overview,
+    "backup_table": backup_report.table,
+    "basic_auth_accounts": accounts.basic_auth_accounts,
+    "blackbox_configuration": scraping.blackbox_configuration,
     "capacity_chart": capacity_report.capacity_chart,
     "capacity_diagram": capacity_report.capacity_diagram,
     "capacity_forecast": capacity_forecast,
     "capacity_inventory": capacity_inventory.capacity_inventory,
+    "capacity_measured": capacity_measured.capacity_measured,
     "capacity_months": capacity_report.months,
     "capacity_number": capacity_report.number,
     "capacity_percent": capacity_report.percent,
@@ -320,16 +338,24 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "images_to_load": images.images_to_load,
     "inventory_problems": inventory_problems,
     "inventory_report": inventory_report,
+    "inventory_rules": scraping.inventory_rules,
     "inventory_values": inventory_values,
     "lockout_problems": lockout_problems,
+    "measured_address": capacity_measured.measured_address,
+    "measured_problems": capacity_measured.measured_problems,
+    "measured_table": capacity_measured.measured_table,
+    "metrics_gb": metrics_gb,
+    "monitoring_platform": monitoring.monitoring_platform,
     "platform_certificate": platform_certificate,
     "platform_topology": platform_topology,
     "preflight_report": preflight.preflight_report,
+    "prometheus_configuration": scraping.prometheus_configuration,
     "public_key": hardening.public_key,
     "registry_keys": registry.registry_keys,
     "registry_names": registry.registry_names,
     "registry_net": registry.registry_net,
     "requirement_problems": requirement_problems,
+    "secret_owners": secret_owners,
     "secret_problems": secrets.secret_problems,
     "survey_problems": machines.survey_problems,
     "topology_svg": topology_svg.topology_svg,
