@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pryv_backup import backup, databases, keeping, manifest, settings
+from pryv_backup import backup, databases, keeping, manifest, settings, status
 from pryv_backup.keeping import Server
 from pryv_backup.problem import BackupError, StoppedError
 from pryv_backup.repository import Repository, address_digest
@@ -39,6 +39,11 @@ def initialise(options: argparse.Namespace) -> Any:
     return {"changed": changed}
 
 
+def schedule(options: argparse.Namespace) -> Any:
+    """Notes how old the newest backup may be."""
+    return status.due(Settings.read(options.client))
+
+
 def run(options: argparse.Namespace) -> Any:
     """Makes a backup."""
     return backup.run(Settings.read(options.client), accept_smaller=options.accept_smaller)
@@ -51,7 +56,8 @@ def release(options: argparse.Namespace) -> Any:
 
 def restore(options: argparse.Namespace) -> Any:
     """Restores a snapshot into an empty folder."""
-    return backup.restore(Settings.read(options.client), options.snapshot, options.into)
+    older = options.accept_older_images
+    return backup.restore(Settings.read(options.client), options.snapshot, options.into, accept_older_images=older)
 
 
 def check(options: argparse.Namespace) -> Any:
@@ -76,7 +82,8 @@ def users(options: argparse.Namespace) -> Any:
 
 def retain(options: argparse.Namespace) -> Any:
     """Forgets what others backed up here and is older than is to be kept."""
-    return keeping.retain(Server.read(options.server), options.accept_smaller)
+    accepted = keeping.Accepted(smaller=options.accept_smaller, misdated=options.forget_misdated)
+    return keeping.retain(Server.read(options.server), accepted)
 
 
 def drill(options: argparse.Namespace) -> Any:
@@ -84,34 +91,38 @@ def drill(options: argparse.Namespace) -> Any:
     return keeping.drill(Server.read(options.server), options.hosts)
 
 
-def listed(options: argparse.Namespace) -> Any:
-    """Says what is known of this host's backups, and of those that it keeps for others."""
+def open_databases(options: argparse.Namespace) -> Any:
+    """Starts the databases of the host that standard input names, on its restored files, for the drill."""
+    return keeping.open_databases(Server.read(options.server), sys.stdin.readline().strip())
+
+
+def known(options: argparse.Namespace) -> Any:
+    """Says what is known here of this host's backups, and of those that it keeps for others; asks no repository."""
     told: dict[str, Any] = {}
     if options.client.exists():
-        told.update(of_client(Settings.read(options.client)))
+        told.update(status.of_client(Settings.read(options.client)))
     if options.server.exists():
-        server = Server.read(options.server)
-        told["retain"] = settings.read_json(server.retain_state / "retain.json") or {}
-        told["drill"] = settings.read_json(server.drill_state / "drill.json") or {}
+        told.update(status.of_server(Server.read(options.server)))
     if not told:
         raise BackupError("this host is neither backed up nor keeps backups")
     return told
 
 
-def of_client(configuration: Settings) -> dict[str, Any]:
-    """What the last run did and which snapshots there are."""
-    told: dict[str, Any] = {
-        "initialised": settings.read_text(configuration.state / "initialised") == address_digest(configuration),
-        "last": settings.read_json(configuration.state / "last.json"),
-        "snapshots": None,
-        "problem": None,
-    }
+def listed(options: argparse.Namespace) -> Any:
+    """Says the same, and which backups of this host there are."""
+    told = known(options)
+    return {**told, **snapshots(Settings.read(options.client))} if options.client.exists() else told
+
+
+def snapshots(configuration: Settings) -> dict[str, Any]:
+    """Which there are, or why that is not known."""
     try:
         found = Repository.of(configuration, patience=ANSWER).snapshots()
     except BackupError as error:
         # What is known here is told nevertheless.
-        return {**told, "problem": str(error)}
-    return {**told, "snapshots": [{name: each.get(name) for name in ("id", "time", "tags")} for each in found]}
+        return {"snapshots": None, "problem": str(error)}
+    told = [{name: each.get(name) for name in ("id", "time", "tags")} for each in found]
+    return {"snapshots": told, "problem": None}
 
 
 def snapshot_name(text: str) -> str:
@@ -127,15 +138,18 @@ def snapshot_name(text: str) -> str:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "init": initialise,
+    "schedule": schedule,
     "run": run,
     "release": release,
     "list": listed,
+    "status": known,
     "restore": restore,
     "check": check,
     "ledger": ledger,
     "users": users,
     "retain": retain,
     "drill": drill,
+    "open-databases": open_databases,
 }
 
 
@@ -152,8 +166,11 @@ def parser() -> argparse.ArgumentParser:
     smaller = "take it even if much is gone since the last one"
     found["run"].add_argument("--accept-smaller", action="store_true", help=smaller)
     found["retain"].add_argument("--accept-smaller", action="append", default=[], metavar="HOST", help=smaller)
+    wrong = "forget the snapshots whose dates cannot be, since its clock was wrong"
+    found["retain"].add_argument("--forget-misdated", action="append", default=[], metavar="HOST", help=wrong)
     found["restore"].add_argument("--snapshot", type=snapshot_name, default="latest")
     found["restore"].add_argument("--into", type=Path, required=True, help="a folder on the data's disk")
+    found["restore"].add_argument("--accept-older-images", action="store_true", help="whatever wrote it")
     found["check"].add_argument("folder", type=Path)
     found["users"].add_argument("folder", type=Path, nargs="?")
     found["drill"].add_argument("hosts", metavar="HOST", nargs="*")

@@ -64,12 +64,13 @@ def run(configuration: Settings, *, accept_smaller: bool = False) -> dict[str, A
         BackupError: When there is no backup, or none that could be relied on.
     """
     with settings.only_one(configuration.state, TIDYING) as lock:
-        begin = time.monotonic()
+        begin, before = time.monotonic(), settings.read_json(configuration.state / "last.json") or {}
         result: dict[str, Any] = {"time": manifest.now(), "ok": False, "error": "it was interrupted", "snapshot": None}
+        result["newest"] = before.get("newest")
         try:
             prepare(configuration)
             result.update(make(configuration, Repository.of(configuration, lock), accept_smaller=accept_smaller))
-            result.update(ok=True, error=None)
+            result.update(ok=True, error=None, newest=result["time"])
         except (BackupError, OSError, sqlite3.Error) as error:
             result["error"] = str(error)
             raise
@@ -165,6 +166,8 @@ def take(configuration: Settings) -> Taken:
                 copy.copy(path)
         for path in (*copy.later, *configuration.linked):
             copy.link(path)
+        for path in configuration.blocks:
+            copy.link_blocks(path)
         registered = take_redis(copy, configuration.redis) if configuration.redis else frozenset()
     users: dict[str, str] = {}
     index = None
@@ -256,10 +259,10 @@ def describe(configuration: Settings, repository: Repository, taken: Taken) -> d
             "host": configuration.host,
             "time": taken.instant,
             "restic": ".".join(map(str, repository.version)),
-            "images": containers.images(configuration.project),
+            "images": containers.images(configuration.projects),
             "users": taken.user_count,
             **manifest.counts(taken.tally),
-            "space": copies.allocated(work, (*configuration.copied, *configuration.linked), attachments=True),
+            "space": copies.allocated(work, configuration.folders, attachments=True),
             "others": taken.tally.others,
             "user_index": configuration.user_index,
             "redis": f"{database.folder}/{database.file}" if database else None,
@@ -283,13 +286,14 @@ def release(configuration: Settings) -> dict[str, bool]:
     return {"unpaused": unpaused, "removed": True}
 
 
-def restore(configuration: Settings, snapshot: str, into: Path) -> dict[str, Any]:
+def restore(configuration: Settings, snapshot: str, into: Path, *, accept_older_images: bool = False) -> dict[str, Any]:
     """Restores a snapshot into a folder and looks whether it is whole.
 
     Args:
         configuration: From where.
         snapshot: Its identifier, or the beginning of it; `latest` is the newest.
         into: A folder on the data's file system that is empty, or not there.
+        accept_older_images: Whether images here may be older than those that wrote the data.
 
     Returns:
         The manifest.
@@ -303,7 +307,10 @@ def restore(configuration: Settings, snapshot: str, into: Path) -> dict[str, Any
     if len(chosen) != 1:
         raise BackupError(f"{snapshot}: {len(chosen) or 'no'} snapshots are called so")
     identifier = chosen[0]["id"]
-    refuse_target(into, configuration.data, repository.read(identifier, MANIFEST)["space"])
+    described = repository.read(identifier, MANIFEST)
+    if not accept_older_images:
+        refuse_older_images(configuration, described)
+    refuse_target(into, configuration.data, described["space"])
     into.mkdir(mode=0o700, exist_ok=True)
     repository.restore(identifier, into)
     found_there = manifest.check(into)
@@ -311,6 +318,18 @@ def restore(configuration: Settings, snapshot: str, into: Path) -> dict[str, Any
         raise BackupError(f"{into}: restored, but not whole: {'; '.join(found_there['problems'])}")
     told: dict[str, Any] = found_there["manifest"]
     return {**told, "snapshot": identifier}
+
+
+def refuse_older_images(configuration: Settings, described: dict[str, Any]) -> None:
+    """Refuses data that was written by newer programs than would read it.
+
+    Raises:
+        BackupError: When it was.
+    """
+    if found := containers.older(containers.images(configuration.projects), described["images"]):
+        raise BackupError(
+            f"{'; '.join(found)}: the older may not read it; --accept-older-images restores it nevertheless"
+        )
 
 
 def refuse_target(into: Path, data: Path, wanted: int) -> None:

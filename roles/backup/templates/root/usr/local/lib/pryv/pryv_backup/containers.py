@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,11 +92,44 @@ def stop_timer() -> None:
     programs.run(["systemctl", "stop", f"{TIMER}.timer"], good=None)
 
 
-def images(project: str | None) -> list[dict[str, Any]]:
-    """Names, identifier and digests of the images of a project's containers."""
-    if project is None:
-        return []
-    listed = ["docker", "ps", "--filter", f"label=com.docker.compose.project={project}", "--format", "{{.Image}}"]
-    names = sorted(set(programs.run(listed).output.split()))
+def images(projects: Iterable[str]) -> list[dict[str, Any]]:
+    """Names, identifier and digests of the images of projects' containers, whether these run or not."""
+    listed = ["docker", "ps", "--all", "--format", "{{.Image}}"]
+    names = sorted(
+        {
+            name
+            for project in projects
+            for name in programs.run([*listed, f"--filter=label=com.docker.compose.project={project}"]).output.split()
+        }
+    )
     described = json.loads(programs.run(["docker", "image", "inspect", *names]).output) if names else []
     return [{"names": image["RepoTags"], "id": image["Id"], "digests": image["RepoDigests"]} for image in described]
+
+
+def older(here: Sequence[Mapping[str, Any]], there: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Images that are older than those of a backup, as far as their tags say: one may not read what a newer one wrote.
+
+    Args:
+        here: Images as `images` describes them.
+        there: The backup's.
+
+    Returns:
+        For each, a text with both versions.
+    """
+    known = versions(here)
+    found = []
+    for name, (tag, version) in versions(there).items():
+        own = known.get(name)
+        if own is not None and own[1] < version:
+            found.append(f"{name} is {own[0]} here and was {tag}")
+    return found
+
+
+def versions(described: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Tag and version by the name of each image that has a number for a tag, such as 1.9.3."""
+    found = {}
+    for image in described:
+        for name, _, tag in (text.rpartition(":") for text in image["names"] or ()):
+            if re.match(r"v?\d+(\.\d+)*(?![\w.])", tag):
+                found[name] = (tag, tuple(int(number) for number in re.findall(r"\d+", tag.partition("-")[0])))
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -35,6 +36,8 @@ NOT_HERE = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENO
 #: What is left free beside a copy that shares nothing: a tenth of it and this, in bytes.
 RESERVE = 64 << 20
 BLOCK = 1 << 30
+#: What Prometheus calls a folder of samples that it has made whole, and never changes.
+SAMPLES = re.compile("[0-9A-HJKMNP-TV-Z]{26}")
 
 
 def clone(source: int, target: int) -> bool:
@@ -155,6 +158,23 @@ class Copy:
         with suppress(FileNotFoundError), below(self.source, path):
             self._descend(path, "", self.source, self.target, self._link_folder)
 
+    def link_blocks(self, path: str) -> None:
+        """Links the blocks of a Prometheus' folder, and leaves out the newest samples, which are in none yet.
+
+        Raises:
+            BackupError: When it has just replaced some by others, so that they may not be whole here.
+        """
+        self._descend(path, "", self.source, self.target, self._link_blocks)
+
+    def _link_blocks(self, source: int, target: int, path: str) -> None:
+        there = blocks(source)
+        for name in there:
+            with inner(name, source, target) as (inner_source, inner_target):
+                self._link_folder(inner_source, inner_target, f"{path}/{name}")
+        # One that goes is renamed before its files go.
+        if not set(there) <= set(blocks(source)):
+            raise BackupError(f"{path}: Prometheus has just merged its blocks; take the backup again")
+
     def copy_one(self, path: str, name: str) -> None:
         """Copies one file of a folder."""
         self._descend(
@@ -223,10 +243,18 @@ class Copy:
                 take_attributes(os.fstat(file), made)
         status = os.stat(name, dir_fd=target, follow_symlinks=False)
         if stat.S_ISREG(status.st_mode):
-            self.tally.add_attachment(f"{path}/{name}", status.st_size)
+            if is_attachment(f"{path}/{name}"):
+                self.tally.add_attachment(f"{path}/{name}", status.st_size)
+            else:
+                self.tally.add(name, status.st_size)
         else:
             os.unlink(name, dir_fd=target)
             self.tally.others += 1
+
+
+def blocks(folder: int) -> list[str]:
+    """Names of the blocks in an opened folder of a Prometheus."""
+    return sorted(name for name in os.listdir(folder) if SAMPLES.fullmatch(name))
 
 
 def allocated(source: int, paths: Sequence[str], *, attachments: bool) -> int:

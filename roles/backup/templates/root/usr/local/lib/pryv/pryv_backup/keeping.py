@@ -11,12 +11,12 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from pryv_backup import copies, manifest, settings
+from pryv_backup import copies, manifest, opening, settings
 from pryv_backup.files import MANIFEST
 from pryv_backup.problem import BackupError, StoppedError
 from pryv_backup.repository import DATA, Repository, made
@@ -38,6 +38,9 @@ class Server:
         keep_days: After how many days a snapshot is forgotten in any case.
         scratch: Where snapshots are restored to be looked at.
         shrink_percent: By how much a backup may be smaller than the one before.
+        databases: By host the databases that are started on its restored files; see `opening.answer`.
+        opener: Socket of the service that starts them.
+        shrinking: Hosts whose backups may be smaller by any number of files: Prometheus merges its own.
         retain_state: Where it is remembered what was kept.
         drill_state: Where it is remembered what was restored.
     """
@@ -49,6 +52,9 @@ class Server:
     keep_days: int
     scratch: Path
     shrink_percent: int = 20
+    databases: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    opener: Path = Path("/run/pryv-drill-databases.sock")
+    shrinking: tuple[str, ...] = ()
     retain_state: Path = Path("/var/lib/pryv-retention")
     drill_state: Path = Path("/var/lib/pryv-drill")
 
@@ -61,8 +67,8 @@ class Server:
         """
         values = settings.read_json(path)
         try:
-            known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
-            for name in ("repositories", "passwords_file", "scratch", "retain_state", "drill_state"):
+            known = {each.name: values[each.name] for each in fields(cls) if each.name in values}
+            for name in ("repositories", "passwords_file", "scratch", "opener", "retain_state", "drill_state"):
                 if name in known:
                     known[name] = Path(known[name])
             return cls(**{**known, "hosts": tuple(known["hosts"])})
@@ -123,12 +129,25 @@ def for_each(
     return {"ok": all(found["ok"] for found in done.values()), "hosts": done}
 
 
-def retain(server: Server, accepted: Collection[str]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Accepted:
+    """What somebody who has looked accepts, by host.
+
+    Attributes:
+        smaller: Hosts whose backups may be smaller than before.
+        misdated: Hosts of whose snapshots those are forgotten whose dates cannot be: their clocks were wrong.
+    """
+
+    smaller: Collection[str] = ()
+    misdated: Collection[str] = ()
+
+
+def retain(server: Server, accepted: Accepted) -> dict[str, Any]:
     """Forgets what is older than is to be kept, in each repository whose newest snapshots look right.
 
     Args:
         server: The configuration.
-        accepted: Hosts whose backups may be smaller than before.
+        accepted: What may look wrong.
 
     Returns:
         What for_each says.
@@ -138,11 +157,11 @@ def retain(server: Server, accepted: Collection[str]) -> dict[str, Any]:
         return for_each(
             server.hosts,
             state / "retain.json",
-            lambda host, known: keep(server, host, known, accept=host in accepted),
+            lambda host, known: keep(server, host, known, accepted),
         )
 
 
-def keep(server: Server, host: str, known: Mapping[str, Any], *, accept: bool) -> dict[str, Any]:
+def keep(server: Server, host: str, known: Mapping[str, Any], accepted: Accepted) -> dict[str, Any]:
     """Forgets what is old in a host's repository.
 
     Returns:
@@ -154,35 +173,38 @@ def keep(server: Server, host: str, known: Mapping[str, Any], *, accept: bool) -
     repository = server.repository(host)
     repository.call("unlock")
     before = repository.snapshots()
-    data = [each for each in before if DATA in (each.get("tags") or ())]
+    wrong = misdated(before, server.repositories / host / "snapshots")
+    if wrong and host not in accepted.misdated:
+        raise BackupError(f"{'; '.join(wrong.values())}: --forget-misdated {host} forgets what is dated wrongly")
+    right = [each for each in before if each["id"] not in wrong]
+    data = [each for each in right if DATA in (each.get("tags") or ())]
     if not data:
-        raise BackupError("no backup in its repository")
-    refuse_dates(before, server.repositories / host / "snapshots")
+        raise BackupError("no backup in its repository" + (" that is dated rightly" if wrong else ""))
     counted = counts(repository, data[-1])
     measure = known.get("accepted") or (counts(repository, data[-2]) if len(data) > 1 else {})
-    if not accept:
+    if host not in accepted.smaller and host not in server.shrinking:
         refuse_smaller(counted, measure, server.shrink_percent)
-    gone = forget(repository, server, before)
+    if wrong:
+        repository.call("forget", *wrong)
+    gone = forget(repository, server, right) | set(wrong)
     repository.call("prune")
     left = {each["id"] for each in repository.snapshots()}
-    wrong = (left & gone) | ({each["id"] for each in before} - gone - left)
-    if wrong:
-        raise BackupError(f"restic kept or forgot other snapshots than it said: {', '.join(sorted(wrong))}")
+    others = (left & gone) | ({each["id"] for each in before} - gone - left)
+    if others:
+        raise BackupError(f"restic kept or forgot other snapshots than it said: {', '.join(sorted(others))}")
     return {"snapshots": len(left), "forgotten": len(gone), "accepted": counted}
 
 
-def refuse_dates(snapshots: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """Refuses snapshots that say that they are of another time than they can be.
-
-    Raises:
-        BackupError: When there is one.
-    """
+def misdated(snapshots: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, str]:
+    """Snapshots that say that they are of another time than they can be: what is wrong with each, by its identifier."""
+    wrong = {}
     for each in snapshots:
         date, arrived = made(each), (folder / each["id"]).stat().st_mtime
         if date > datetime.now(timezone.utc) + AHEAD:
-            raise BackupError(f"snapshot {each['id'][:8]} is dated {date:%F %T}, in the future")
-        if date < datetime.fromtimestamp(arrived, timezone.utc) - BEHIND:
-            raise BackupError(f"snapshot {each['id'][:8]} is dated {date:%F %T}, long before it arrived")
+            wrong[each["id"]] = f"snapshot {each['id'][:8]} is dated {date:%F %T}, in the future"
+        elif date < datetime.fromtimestamp(arrived, timezone.utc) - BEHIND:
+            wrong[each["id"]] = f"snapshot {each['id'][:8]} is dated {date:%F %T}, long before it arrived"
+    return wrong
 
 
 def counts(repository: Repository, snapshot: Mapping[str, Any]) -> dict[str, int]:
@@ -245,7 +267,8 @@ def try_out(server: Server, host: str) -> dict[str, Any]:
     """Restores a host's newest backup and looks at it.
 
     Returns:
-        `snapshot`, its identifier; `taken`, when that was; `problems`; `counts`, of users and files.
+        `snapshot`, its identifier; `taken`, when that was; `problems`; `counts`, of users and files; `databases`, what
+        those have that were started on its files.
 
     Raises:
         BackupError: When it cannot be restored.
@@ -264,11 +287,37 @@ def try_out(server: Server, host: str) -> dict[str, Any]:
     try:
         repository.restore(identifier, place)
         found = manifest.check(place)
+        databases = start_databases(server, host, found["manifest"])
     finally:
         copies.remove(place)
     return {
         "snapshot": identifier,
         "taken": found["manifest"]["time"],
-        "problems": found["problems"],
+        "problems": found["problems"] + databases["problems"],
         "counts": found["counts"],
+        "databases": databases["has"],
     }
+
+
+def start_databases(server: Server, host: str, expected: Mapping[str, Any]) -> dict[str, Any]:
+    """Has a host's databases started on its restored files.
+
+    Returns:
+        `problems`, sentences; `has`, what each has.
+    """
+    databases = server.databases.get(host)
+    if not databases:
+        return {"problems": [], "has": {}}
+    found = opening.request(server.opener, host, len(databases))
+    return {**found, "problems": found["problems"] + opening.differences(expected, found["has"])}
+
+
+def open_databases(server: Server, host: str) -> dict[str, Any]:
+    """Starts a host's databases on its restored files; what `opening.answer` says.
+
+    Raises:
+        BackupError: When there is no such host.
+    """
+    if host not in server.databases:
+        raise BackupError("no databases of that host here")
+    return opening.answer(server.scratch / host, server.databases[host])

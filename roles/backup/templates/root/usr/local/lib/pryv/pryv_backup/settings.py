@@ -122,12 +122,15 @@ class Settings:
         environment: What restic needs besides, such as S3's keys.
         project: Compose project whose containers are paused; None where nothing is.
         copied: Folders below the data that are copied while paused, but for folders named `attachments`.
+        projects: Compose projects whose images are noted, since they have to read what is restored.
         linked: Folders below the data that are linked afterwards, as attachments are.
+        blocks: Folders of Prometheus' below the data, of which the blocks of samples are linked.
         required: Paths below the data without which there is nothing to back up.
         redis: The registry's Redis.
         pause_seconds: How long containers may be paused at most.
         shrink_percent: By how much a backup may be smaller than the one before.
         upload_kib: Limit of the upload in KiB/s; 0 is none.
+        schedule: When a backup is taken, as in systemd.time(7).
         state: What is remembered between runs.
     """
 
@@ -143,8 +146,11 @@ class Settings:
     required: tuple[str, ...]
     redis: Redis | None
     pause_seconds: int = 60
+    projects: tuple[str, ...] = ()
+    blocks: tuple[str, ...] = ()
     shrink_percent: int = 20
     upload_kib: int = 0
+    schedule: str = "daily"
     mount: bool = False
     state: Path = Path("/var/lib/pryv/backup")
 
@@ -163,7 +169,7 @@ class Settings:
         for name in ("data", "repository_file", "password_file", "state"):
             with suppress(KeyError):
                 values[name] = Path(values[name])
-        for name in ("copied", "linked", "required"):
+        for name in ("copied", "linked", "blocks", "required", "projects"):
             values[name] = tuple(values.get(name, ()))
         redis = values.pop("redis", None)
         try:
@@ -175,6 +181,11 @@ class Settings:
         if any(Path(folder).name != ATTACHMENTS for folder in found.linked):
             raise BackupError(f"{path}: `linked` are folders named {ATTACHMENTS}")
         return found
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """All folders of which something is in a backup."""
+        return (*self.copied, *self.linked, *self.blocks)
 
     @property
     def place(self) -> Path:
