@@ -29,11 +29,13 @@ class Box:
         name: What it is called.
         note: What is said of it.
         kind: Further CSS classes.
+        host: The inventory's name of the host, by which a page finds its box; empty where there is none.
     """
 
     name: str
     note: str
     kind: str = ""
+    host: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,8 @@ def _lane(lane: Lane, y: float) -> Iterable[str]:
         center = left + BOX_WIDTH / 2
         if lane.replicates and number and not row:
             yield _arrow(f"M{center:g} {top:g}v-9H{leader:g}v7")
+        yield f'<g data-host="{html.escape(box.host)}">' if box.host else "<g>"
         yield _rectangle(left, top, BOX_WIDTH, BOX_HEIGHT, f"host {box.kind}".strip())
         yield text(center, top + 20, box.name, "name", "middle")
         yield text(center, top + 36, box.note, "note", "middle")
+        yield "</g>"

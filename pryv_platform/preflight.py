@@ -16,6 +16,7 @@ from pryv_platform.checks import (
     firewall,
     hardening,
     mail,
+    monitoring,
     nginx,
     production,
     registry,
@@ -29,7 +30,7 @@ from pryv_platform.topology.derivation import inventory_problems, topology
 from pryv_platform.topology.jumps import SSH_ARGUMENTS, jump_problems
 
 #: Each checks the variables of the role of its name, once it is known who is who.
-ROLES = (data_disk, docker, firewall, nginx, core, registry, mail, backup)
+ROLES = (data_disk, docker, firewall, nginx, core, registry, mail, backup, monitoring)
 
 
 def as_warnings(problems: Iterable[Problem], places: Iterable[str]) -> list[Problem]:

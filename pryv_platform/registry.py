@@ -97,4 +97,7 @@ def registry_names(topology: dict[str, Any], cores: list[str]) -> dict[str, dict
     }
     if topology["web"].get("alias"):
         records[topology["service_names"]["pages"].removesuffix(suffix)] = {"alias": {"name": topology["web"]["alias"]}}
+    if topology["monitoring"]:
+        addresses = [topology["hosts"][host]["public_address"] for host in topology["monitoring"]]
+        records[topology["service_names"]["monitoring"].removesuffix(suffix)] = {"ip": addresses}
     return records

@@ -25,7 +25,7 @@ MARGIN = 16
 
 def _host(topology: Mapping[str, Any], name: str, note: str = "") -> Box:
     address = topology["hosts"][name]["public_address"]
-    return Box(name, f"{address}, {note}" if note else address, note)
+    return Box(name, f"{address}, {note}" if note else address, note, host=name)
 
 
 def _ports(topology: Mapping[str, Any], hosts: Iterable[str]) -> list[str]:
@@ -64,13 +64,17 @@ def _lanes(topology: Mapping[str, Any]) -> Iterable[Lane]:
             _host(topology, name, f"zone {', '.join(topology['hosts'][name]['backup_zones'])}") for name in keepers
         ]
         yield Lane("Backups", boxes, [], f"sent over TLS, tcp/{topology['ports']['backup']}, by cores and registry")
+    if topology["monitoring"]:
+        boxes = [_host(topology, name, "") for name in topology["monitoring"]]
+        note = f"asks every host over TLS, tcp/{topology['ports']['metrics']}"
+        yield Lane("Monitoring", boxes, ["administrators:", "HTTPS tcp/443"], note)
 
 
 def describe(topology: Mapping[str, Any]) -> str:
     """Say in words what the picture shows, for those who do not see it."""
     zones = "; ".join(f"privacy zone {zone} with {', '.join(cores)}" for zone, cores in topology["zones"].items())
     followers = ", ".join(topology["followers"])
-    keepers = ", ".join(dict.fromkeys(topology["backups"].values()))
+    keepers = ", ".join(dict.fromkeys(filter(None, topology["backups"].values())))
     web = ", ".join(topology["web"]["hosts"]) or f"elsewhere ({topology['web']['alias'] or topology['web']['url']})"
     return (
         f"Clients reach the static pages ({web}) and the cores over HTTPS, and the registry over HTTPS and DNS. "
@@ -78,6 +82,7 @@ def describe(topology: Mapping[str, Any]) -> str:
         + (f", copied by {followers}" if followers else "")
         + f". {zones[:1].upper()}{zones[1:]}."
         + (f" Backups of cores and registry go to {keepers}." if keepers else "")
+        + (f" All are watched by {', '.join(topology['monitoring'])}." if topology["monitoring"] else "")
     )
 
 

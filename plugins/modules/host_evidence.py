@@ -78,6 +78,8 @@ PACKAGES = (
     *("docker.io", "docker-ce", "containerd", "containerd.io", "docker-compose", "docker-compose-v2"),
     *("nginx", "openssl", "openssh-server", "systemd", "sudo", "cryptsetup-bin", "nftables", "apparmor", "auditd"),
 )
+#: Role backup's unit, and the file in which it says how old the newest backup may be.
+OWN_BACKUP, SCHEDULE = "pryv-backup.service", "/var/lib/pryv/backup/schedule.json"
 #: Types of the tokens that name what opens a disk at boot: role data_disk's own, the TPM's and tang's.
 UNLOCKING = ("pryv-unlock", "systemd-tpm2", "clevis")
 
@@ -230,13 +232,14 @@ def units(host: Host) -> dict[str, t.Any]:
     """Return units that failed, and when the platform's backups last ran."""
     failed = host.output("systemctl", "list-units", "--failed", "--plain", "--no-legend") or ""
     listed = host.output("systemctl", "list-unit-files", "--plain", "--no-legend", "pryv-backup*.service") or ""
-    backups = {}
+    backups, due = {}, host.document("cat", SCHEDULE) or {}
     for name in (line.split()[0] for line in listed.splitlines() if "@." not in line):
         shown = host.properties("systemctl", "show", "--timestamp=unix", name)
         ended = re.fullmatch(r"@(\d+)", shown.get("ExecMainExitTimestamp", ""))
         backups[name] = {
             "result": shown.get("Result"),
             "age_hours": round((time.time() - int(ended[1])) / 3600, 1) if ended else None,
+            "oldest_seconds": due.get("oldest_seconds") if name == OWN_BACKUP else None,
         }
     return {"failed": sorted(line.split()[0] for line in failed.splitlines() if line), "backups": backups}
 

@@ -55,6 +55,11 @@ options:
   services:
     description: By host, the result of M(service_check), which becomes part of the report.
     type: dict
+  checks:
+    description: What was looked at besides, as in RV(checks), which becomes part of the report.
+    type: list
+    elements: dict
+    default: []
   invitation_token:
     description: What new users need to register, when the platform asks for it.
     type: str
@@ -335,6 +340,7 @@ def main() -> None:
             "register_admin_key": {"type": "str", "required": True, "no_log": True},
             "cores": {"type": "dict"},
             "services": {"type": "dict"},
+            "checks": {"type": "list", "elements": "dict", "default": []},
             "invitation_token": {"type": "str", "no_log": True},
             "users": {"type": "bool", "default": True},
             "minimum_days": {"type": "int", "default": 14},
@@ -347,7 +353,9 @@ def main() -> None:
     platform = Platform(module.params, Client(module.params["ca"], module.params["timeout"]))
     platform.run(with_users=module.params["users"] and not module.check_mode)
     checks = sorted(
-        platform.record.checks + services_of(module.params["services"] or {}),
+        platform.record.checks
+        + services_of(module.params["services"] or {})
+        + [Check(**check) for check in module.params["checks"]],
         key=lambda check: (not check.found, check.where, check.what),
     )
     failed = sum(bool(check.found) for check in checks)

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pryv_platform.audit.check import ADVICE, FAILED, PASSED, Check, judge, unless
+from pryv_platform.backup_report import HOUR
 
 #: Oldest package lists by which security updates can be told, in hours.
 LISTS_HOURS = 48
-#: Oldest backup, in hours: one a day, and some time to run.
-BACKUP_HOURS = 26
+#: How old the last run of a backup of the operator's own may be, of which no schedule is known, in seconds.
+OLDEST_BACKUP = 26 * HOUR
 #: The opened data disk.
 DATA_DISK = "/dev/mapper/pryv_data"
 
@@ -183,6 +184,7 @@ def _backup_checks(backups: Mapping[str, Mapping[str, Any]], *, wanted: bool, pr
     for name, backup in backups.items():
         age, result = backup["age_hours"], backup["result"]
         said = "never ran" if age is None else f"last ended {age} hours ago with {result}"
-        is_recent = age is not None and age <= BACKUP_HOURS and result == "success"
+        oldest = backup.get("oldest_seconds") or OLDEST_BACKUP
+        is_recent = age is not None and age * HOUR <= oldest and result == "success"
         title, remedy = f"Backup {name} is recent", f"journalctl -u {name}"
         yield _judge(f"backup_{name}", title, unless(is_recent, said), remedy, "high")

@@ -10,7 +10,8 @@ from pryv_platform.audit.bars import bar_results
 from pryv_platform.audit.check import ACCEPTED, ADVICE, FAILED, PASSED, SCANNERS, SEVERITIES, STATUSES, UNKNOWN, Check
 from pryv_platform.audit.docker import docker_checks
 from pryv_platform.audit.host import host_checks
-from pryv_platform.audit.scanners import openscap_score, port_checks, scanner_checks, tls_grade
+from pryv_platform.audit.monitoring import monitoring_checks
+from pryv_platform.audit.scanners import is_seen_from_outside, openscap_score, scanner_checks, tls_grade
 from pryv_platform.problems import InputError
 
 #: What the report says of a host's system.
@@ -49,7 +50,8 @@ def durations(raw: Mapping[str, Any]) -> dict[str, float]:
     taken = {f"openscap_{name}": scan["seconds"] for name, scan in raw["openscap"].items()}
     if raw["lynis"]:
         taken["lynis"] = raw["lynis"]["seconds"]
-    taken["ports"] = max(scan["seconds"] for scan in raw["ports"].values())
+    if raw["ports"]:
+        taken["ports"] = max(scan["seconds"] for scan in raw["ports"].values())
     for name, delta in raw["durations"].items():  # as module command writes it: 0:02:03.456
         hours, minutes, seconds = str(delta).split(":")
         taken[name] = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
@@ -70,7 +72,8 @@ def host_report(
     Args:
         host: Its inventory name.
         raw: What each scanner said: evidence, digests, openscap, lynis, ssh, ssh_policy, tls, nginx, ports; and
-            data_disk, whether one is configured, and left_out, the scans that nobody asked for.
+            data_disk, whether one is configured, watched, what a monitoring host knows (empty for others), and
+            left_out, the scans that nobody asked for.
         topology: The C(topology) fact.
         deviations: Accepted deviations.
         headers: Paths of header backups on the controller.
@@ -89,9 +92,9 @@ def host_report(
             headers=headers,
             certificate_days=certificate_days,
         ),
-        *port_checks(host, raw["ports"], topology["flows"]),
         *docker_checks(evidence["docker"]),
-        *scanner_checks(raw),
+        *monitoring_checks(raw["watched"], topology["hosts"]),
+        *scanner_checks(host, raw, topology["flows"]),
     ]
     checks = accept(found, deviations)
     about = {
@@ -126,6 +129,8 @@ def scores(raw: Mapping[str, Any], checks: Sequence[Check]) -> dict[str, Any]:
     found: dict[str, Any] = {name: openscap_score(scan)["value"] for name, scan in raw["openscap"].items()}
     if raw["lynis"]:
         found["lynis"] = raw["lynis"]["index"]
+    if not is_seen_from_outside(raw):
+        return found
     found["tls"] = tls_grade(raw["tls"])
     for score, scanner in (("ssh_failures", "ssh_audit"), ("nginx_findings", "nginx")):
         found[score] = sum(check.scanner == scanner and check.status == FAILED for check in checks)

@@ -7,6 +7,9 @@ from typing import Any
 
 from pryv_platform.audit.check import ADVICE, FAILED, PASSED, SEVERITIES, STATUSES, UNKNOWN, Check, judge
 
+#: The scores of what is looked at from outside.
+OUTSIDE = frozenset({"ssh_failures", "tls", "nginx_findings"})
+
 
 def _openscap_status(result: str) -> str | None:
     """Return our word for a result of OpenSCAP; None for a rule that does not apply."""
@@ -198,14 +201,23 @@ def port_checks(
         yield Check("ports", "others", f"All other ports that were tried over {version} are closed", PASSED)
 
 
-def scanner_checks(raw: Mapping[str, Any]) -> Iterator[Check]:
-    """Yield what all scanners but that of ports have found on a host.
+def scanner_checks(host: str, raw: Mapping[str, Any], flows: Iterable[Mapping[str, Any]]) -> Iterator[Check]:
+    """Yield what all scanners have found of a host.
 
     Args:
-        raw: What each of them said.
+        host: Its inventory name.
+        raw: What each of them said, and left_out, the scores of those that nobody asked for.
+        flows: The topology's flows.
     """
-    yield from ssh_checks(raw["ssh"], raw["ssh_policy"])
-    yield from tls_checks(raw["tls"])
-    yield from nginx_checks(raw["nginx"])
+    if is_seen_from_outside(raw):
+        yield from port_checks(host, raw["ports"], flows)
+        yield from ssh_checks(raw["ssh"], raw["ssh_policy"])
+        yield from tls_checks(raw["tls"])
+        yield from nginx_checks(raw["nginx"])
     yield from openscap_checks(raw["openscap"])
     yield from lynis_checks(raw["lynis"])
+
+
+def is_seen_from_outside(raw: Mapping[str, Any]) -> bool:
+    """Whether a host was looked at from outside."""
+    return not OUTSIDE.intersection(raw["left_out"])

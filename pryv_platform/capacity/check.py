@@ -6,9 +6,11 @@ import decimal
 import itertools
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from pryv_platform.capacity.guide import ASSUMPTIONS, RESOURCES
+from pryv_platform.capacity.machines import Figure, backup_machine, monitoring_machine
 from pryv_platform.capacity.numbers import EXACT
 from pryv_platform.capacity.plan import core_name, platform_plan
 from pryv_platform.capacity.requirements import read_platform, read_settings
@@ -76,6 +78,26 @@ def _needs(roles: Iterable[str], zone: str | None, plan: Mapping[str, Any]) -> d
         if resource == "data_disk_gb" and "core" not in roles:
             needs[resource] = (sum(figure["value"] for figure in figures), largest["rule"])
     return needs
+
+
+def _other_machine(
+    host: str, plan: Mapping[str, Any], topology: Mapping[str, Any], assumptions: Mapping[str, Decimal]
+) -> dict[str, Figure]:
+    """Size a host that keeps the backups of others, as the inventory has them, or monitors them; empty for others."""
+    roles = topology["hosts"][host]["roles"]
+    if "monitoring" in roles:
+        return monitoring_machine(len(topology["hosts"]), list(topology["logs"].values()).count(host))
+    if "backup" not in roles:
+        return {}
+    disks = {
+        core: zone["machine"]["data_disk_gb"]["value"]
+        for name, zone in plan["zones"].items()
+        for core in topology["zones"].get(name, ())
+    }
+    disks[topology["leader"]] = plan["registry"]["machine"]["data_disk_gb"]["value"]
+    return backup_machine(
+        [disks[other] for other, to in topology["backups"].items() if to == host and other in disks], assumptions
+    )
 
 
 def _machine_problems(
@@ -159,9 +181,10 @@ def capacity_problems(
         cores = {name: len(present) for name, present in topology["zones"].items()}
         followers = len(topology["followers"])
         plan = platform_plan(zones, limits, chosen, environment, cores, followers, not topology["web"]["hosts"])
+        others = {host: _other_machine(host, plan, topology, chosen) for host in topology["hosts"]}
     findings = _Findings(set(accept_shortfall or ()))
     _compare_zones(plan, topology, findings)
-    _compare_machines(plan, topology, machines or {}, findings)
+    _compare_machines(plan, topology, machines or {}, others, findings)
     for name in sorted(set(findings.accepted) - findings.covered):
         problem = f"{name!r} has no shortfall" if name in zones else f"{name!r} is no zone of privacy_zones"
         findings.note("warning", "capacity_accept_shortfall", problem, "take it off that list")
@@ -185,11 +208,17 @@ def _compare_zones(plan: Mapping[str, Any], topology: Mapping[str, Any], finding
 
 
 def _compare_machines(
-    plan: Mapping[str, Any], topology: Mapping[str, Any], machines: Mapping[str, Mapping[str, Any]], findings: _Findings
+    plan: Mapping[str, Any],
+    topology: Mapping[str, Any],
+    machines: Mapping[str, Mapping[str, Any]],
+    others: Mapping[str, Mapping[str, Any]],
+    findings: _Findings,
 ) -> None:
-    """Note machines that are smaller than planned."""
+    """Note machines that are smaller than planned; what keeps backups or monitors can do so until it is full."""
     for host, entry in topology["hosts"].items():
-        zone = entry.get("privacy_zone")
-        needs = _needs(entry["roles"], zone, plan)
-        for problem, remedy in _machine_problems(host, machines.get(host, {}), needs):
+        zone, facts = entry.get("privacy_zone"), machines.get(host, {})
+        for problem, remedy in _machine_problems(host, facts, _needs(entry["roles"], zone, plan)):
             findings.note("error", host, problem, remedy, [zone] if zone else [])
+        needs = {resource: (figure["value"], figure["rule"]) for resource, figure in others[host].items()}
+        for problem, remedy in _machine_problems(host, facts, needs):
+            findings.note("warning", host, problem, remedy)

@@ -70,7 +70,7 @@ def leave(users: Sequence[int], leavers: int) -> list[int]:
     ]
 
 
-def _month(start: str, later: int) -> str:
+def month_after(start: str, later: int) -> str:
     """Return the month that is `later` months after `start`, both as YYYY-MM."""
     year, month = divmod(int(start[:4]) * 12 + int(start[5:]) - 1 + later, 12)
     return f"{year:04}-{month + 1:02}"
@@ -110,7 +110,7 @@ def _zone_forecast(zone: Zone, limits: Mapping[str, Decimal], start: str, months
         "next_core": _next_core(zone, limits, start),
         "additions": [
             {
-                "month": _month(start, month),
+                "month": month_after(start, month),
                 "in_months": month,
                 "cores": cores[month],
                 "users": _population(zone, month),
@@ -121,12 +121,12 @@ def _zone_forecast(zone: Zone, limits: Mapping[str, Decimal], start: str, months
         ],
         "users_per_core_at_most": at_most,
         "full_without_additions": [
-            next((_month(start, month) for month, users in enumerate(without) if users[core] >= at_most), None)
+            next((month_after(start, month) for month, users in enumerate(without) if users[core] >= at_most), None)
             for core in range(cores[0])
         ],
         "history": [
             {
-                "month": _month(start, month),
+                "month": month_after(start, month),
                 "users": sum(users),
                 "users_per_core": users,
                 "skew": max(users) - min(users),
@@ -147,7 +147,7 @@ def _next_core(zone: Zone, limits: Mapping[str, Decimal], start: str) -> dict[st
     months = ceiling_of_ratio(most + 1 - zone["users"], growth)
     needed, metric = _cores_of_population(zone, _population(zone, months), limits)
     return {
-        "month": _month(start, months),
+        "month": month_after(start, months),
         "in_months": months,
         "cores": needed,
         "users": _population(zone, months),

@@ -85,6 +85,9 @@ ASSUMPTIONS: dict[str, int | float] = {
     "registry_users_included": 100_000,
     "registry_users_per_ram_gb": 250_000,
     "registry_users_per_disk_gb": 100_000,
+    "backup_daily_change": 0.01,
+    "backup_keep_days": 35,
+    "backup_disk_gb_per_ram_gb": 1000,
 }
 # The guide's "minimal requirement" by role.
 MINIMUM = {
@@ -92,6 +95,16 @@ MINIMUM = {
     "registry": {"cpus": 2, "ram_gb": 2, "os_disk_gb": 15, "data_disk_gb": 15},
     "core": {"cpus": 2, "ram_gb": 4, "os_disk_gb": 15, "data_disk_gb": 15},
 }
+# Ours, of the roles that the guide does not have.
+OWN_MINIMUM = {
+    "backup": {"cpus": 2, "ram_gb": 2, "os_disk_gb": 15, "data_disk_gb": 15},
+    "monitoring": {"cpus": 1, "ram_gb": 2, "os_disk_gb": 15, "data_disk_gb": 15},
+}
+# What a host tells: series, how often, for how long it is kept; what a sample takes on disk and a series in RAM.
+SERIES_PER_HOST, SCRAPE_SECONDS, METRICS_DAYS, BYTES_PER_SAMPLE, BYTES_PER_SERIES = 700, 15, 400, 2, 3_000
+#: What a host's journal takes where it is kept, as role monitoring's monitoring_log_gb_per_host.
+LOG_GB_PER_HOST = 4
+PROMETHEUS = "Prometheus' documentation, Storage, Operational aspects; docs/capacity.md"
 RESOURCES = {"cpus": "CPUs", "ram_gb": "GB of RAM", "os_disk_gb": "GB of OS disk", "data_disk_gb": "GB of data disk"}
 BUSY_CPUS = 4
 MANY_POINTS = 1000

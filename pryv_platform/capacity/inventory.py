@@ -63,6 +63,19 @@ def _hosts(plan: Mapping[str, Any]) -> list[str]:
     lines += ["core:", "  children:", *(f"    {group}:" for group in groups.values())]
     for zone, group in groups.items():
         lines += ["", f"{group}:", "  vars:", f"    {_yaml({'privacy_zone': zone})}".rstrip(), "  hosts:", *cores(zone)]
+    return lines + _other_hosts(plan, with_disk=with_disk)
+
+
+def _other_hosts(plan: Mapping[str, Any], *, with_disk: bool) -> list[str]:
+    """Write the groups of hosts that keep backups and that monitor, where there are any."""
+    lines = []
+    if plan["backup"]:
+        lines += ["", "# A core's data stays in its zone, here too.", "backup:", "  hosts:"]
+    for number, (zone, machine) in enumerate(plan["backup"].items(), start=1):
+        zones = _yaml({"privacy_zone": zone}).rstrip()
+        lines += _host(f"bk{number}", machine, [zones], data_disk=with_disk)
+    if plan["monitoring"]:
+        lines += ["", "monitoring:", "  hosts:", *_host("mon1", plan["monitoring"], data_disk=with_disk)]
     return lines
 
 

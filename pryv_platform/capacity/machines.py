@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from pryv_platform.capacity.guide import BUSY_CPUS, GUIDE, MINIMUM, OURS, REQUEST_RATES
+from pryv_platform.capacity.guide import (
+    BUSY_CPUS,
+    BYTES_PER_SAMPLE,
+    BYTES_PER_SERIES,
+    GUIDE,
+    LOG_GB_PER_HOST,
+    METRICS_DAYS,
+    MINIMUM,
+    OURS,
+    OWN_MINIMUM,
+    PROMETHEUS,
+    REQUEST_RATES,
+    SCRAPE_SECONDS,
+    SERIES_PER_HOST,
+)
 from pryv_platform.capacity.numbers import ceiling_of_ratio, plain
 from pryv_platform.capacity.requirements import Zone
 
 DAYS_PER_YEAR = 365
+SECONDS_PER_DAY = 86400
 MB_PER_GB = 1000
 Figure = dict[str, Any]
 
@@ -25,6 +40,10 @@ MINIMUM_MACHINE = {
         for resource, value in minimum.items()
     }
     for role, minimum in MINIMUM.items()
+}
+OWN_MACHINE = {
+    role: {resource: _figure(value, "chosen minimum", OURS) for resource, value in minimum.items()}
+    for role, minimum in OWN_MINIMUM.items()
 }
 
 
@@ -98,3 +117,76 @@ def single_machine(core: Mapping[str, Figure]) -> dict[str, Figure]:
         else {**figure, "rule": "minimum of a single node", "source": source}
         for resource, figure in core.items()
     }
+
+
+def backup_machine(disks: Sequence[int], assumptions: Mapping[str, Decimal]) -> dict[str, Figure]:
+    """Size a host that keeps backups.
+
+    A repository has all of a host's data once, and of each day for which it is kept what was another then. Beside the
+    repositories, the drill restores one host's data at a time. The hosts' disks and this one are to be as full as each
+    other, so that disks are computed from disks:
+
+        disk = sum of disks x (1 + backup_daily_change x backup_keep_days) + the largest of them
+
+    restic holds the index of one repository at a time in RAM: 1 GB for each `backup_disk_gb_per_ram_gb` of the largest.
+    The source is docs/capacity.md.
+
+    Args:
+        disks: Data disks of the hosts that are backed up there, in GB.
+        assumptions: Figures by the names above.
+    """
+    machine = dict(OWN_MACHINE["backup"])
+    change, days = assumptions["backup_daily_change"], assumptions["backup_keep_days"]
+    total, largest = sum(disks), max(disks, default=0)
+    disk = ceiling_of_ratio(total * (1 + change * days) + largest, Decimal(1))
+    if disk > machine["data_disk_gb"]["value"]:
+        rule = (
+            f"{total} GB of data disks x (1 + {plain(change)} that changes a day x {plain(days)} days kept)"
+            f" + {largest} for the drill"
+        )
+        machine["data_disk_gb"] = _figure(disk, rule, OURS)
+    for_index = int(largest * (1 + change * days) // assumptions["backup_disk_gb_per_ram_gb"])
+    if for_index:
+        base = machine["ram_gb"]["value"]
+        machine["ram_gb"] = _figure(base + for_index, f"{base} + {for_index} for the largest repository's index", OURS)
+    return machine
+
+
+def _metrics_bytes(hosts: int, days: int) -> int:
+    """Return what a disk has of measurements: series x samples x bytes a sample."""
+    return SERIES_PER_HOST * hosts * days * SECONDS_PER_DAY // SCRAPE_SECONDS * BYTES_PER_SAMPLE
+
+
+def metrics_gb(hosts: int, days: int) -> int:
+    """Return how much of a monitoring host's disk measurements take, in gigabytes, rounded up.
+
+    Args:
+        hosts: How many hosts it monitors, itself among them.
+        days: For how long measurements are kept.
+    """
+    return ceiling_of_ratio(Decimal(_metrics_bytes(hosts, days)), 10**9)
+
+
+def monitoring_machine(hosts: int, logs: int = 0) -> dict[str, Figure]:
+    """Size a host that monitors others.
+
+    Prometheus' own formula: time kept x samples a second x 1 to 2 bytes a sample, on a disk that is four fifths full at
+    most. In RAM, a series takes some 3 kB.
+
+    Args:
+        hosts: How many it monitors, itself among them.
+        logs: Of how many it keeps the journals.
+    """
+    machine = dict(OWN_MACHINE["monitoring"])
+    series = SERIES_PER_HOST * hosts
+    kept = Decimal(_metrics_bytes(hosts, METRICS_DAYS) + logs * LOG_GB_PER_HOST * 10**9)
+    disk = ceiling_of_ratio(kept, Decimal("0.8") * 10**9)
+    if disk > machine["data_disk_gb"]["value"]:
+        rule = f"{hosts} hosts x {SERIES_PER_HOST} series every {SCRAPE_SECONDS} s x {METRICS_DAYS} days"
+        rule += f" x {BYTES_PER_SAMPLE} bytes / 0.8"
+        rule += f", and {logs} journals x {LOG_GB_PER_HOST} GB / 0.8" if logs else ""
+        machine["data_disk_gb"] = _figure(disk, rule, PROMETHEUS)
+    if more := series * BYTES_PER_SERIES // 10**9:
+        base = machine["ram_gb"]["value"]
+        machine["ram_gb"] = _figure(base + more, f"{base} + {more} for {series} series", PROMETHEUS)
+    return machine

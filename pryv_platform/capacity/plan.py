@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import decimal
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -19,7 +19,15 @@ from pryv_platform.capacity.guide import (
     SCENARIOS,
     USERS,
 )
-from pryv_platform.capacity.machines import MINIMUM_MACHINE, Figure, core_machine, registry_machine, single_machine
+from pryv_platform.capacity.machines import (
+    MINIMUM_MACHINE,
+    Figure,
+    backup_machine,
+    core_machine,
+    monitoring_machine,
+    registry_machine,
+    single_machine,
+)
 from pryv_platform.capacity.numbers import EXACT, plain
 from pryv_platform.capacity.requirements import (
     Load,
@@ -31,6 +39,9 @@ from pryv_platform.capacity.requirements import (
     read_settings,
 )
 from pryv_platform.problems import Problem
+
+#: Groups of hosts that the guide does not have.
+OTHERS = frozenset({"backup", "monitoring"})
 
 
 def core_name(index: int) -> str:
@@ -126,6 +137,7 @@ def capacity_plan(
     cores: Mapping[str, int] | None = None,
     followers: int | None = None,
     web_delegated: bool = False,
+    groups: Collection[str] = (),
 ) -> dict[str, Any]:
     """Derive the whole platform from the requirements.
 
@@ -137,10 +149,13 @@ def capacity_plan(
         cores: cores that a zone really has; where they are more than needed, each is sized for its smaller share.
         followers: registry followers that the inventory has, for the warning when there are none.
         web_delegated: the static pages are served elsewhere, so that no web machine is needed.
+        groups: groups of the inventory that have hosts. With `backup` or `monitoring` among them, and in production
+            anyway, such machines are planned.
 
     Returns:
         Scenario, zones (cores, binding metric, every metric's demand and headroom, the core's machine), registry, web,
-        machines to order, totals and warnings. Every figure carries its rule and source.
+        backup (a machine by zone), monitoring, machines to order, totals and warnings. Every figure carries its rule
+        and source.
 
     Raises:
         InputError: an argument is wrong; lists every problem.
@@ -151,7 +166,8 @@ def capacity_plan(
         chosen = read_settings(assumptions, ASSUMPTIONS, "capacity_assumptions", problems)
         problems += environment_problems(environment)
         raise_all(problems)
-        return platform_plan(zones, limits, chosen, environment, cores or {}, followers, web_delegated)
+        planned = set(OTHERS if environment == "production" else groups) & OTHERS
+        return platform_plan(zones, limits, chosen, environment, cores or {}, followers, web_delegated, planned)
 
 
 def _zone_plan(
@@ -185,6 +201,7 @@ def platform_plan(
     present: Mapping[str, int],
     followers: int | None,
     web_delegated: bool,
+    others: Collection[str] = (),
 ) -> dict[str, Any]:
     """Derive the platform as `capacity_plan` does, from what has been read; call within EXACT."""
     rules = _metric_rules(limits)
@@ -204,12 +221,20 @@ def platform_plan(
         for warning in _zone_warnings(name, zone, loads, plans[name]["users_per_core"], plans[name]["cores_sized"])
     ]
     machines = _machines(scenario["name"], plans, registry, web)
+    backup = _backup(plans, registry, assumptions) if "backup" in others else {}
+    machines += [_order("backup", 1, machine, zone) for zone, machine in backup.items()]
+    monitoring = None
+    if "monitoring" in others:
+        monitoring = monitoring_machine(sum(line["count"] for line in machines) + 1)
+        machines.append(_order("monitoring", 1, monitoring))
     return {
         "environment": environment,
         "scenario": scenario,
         "zones": plans,
         "registry": registry,
         "web": web,
+        "backup": backup,
+        "monitoring": monitoring,
         "machines": machines,
         "totals": {
             "users": users,
@@ -242,6 +267,19 @@ def _web(*, delegated: bool) -> dict[str, Any]:
         "rule": "delegated to a static web server" if delegated else "one server for static pages",
         "source": f"{GUIDE}, Overview",
     }
+
+
+def _backup(
+    plans: Mapping[str, Mapping[str, Any]], registry: Mapping[str, Any], assumptions: Mapping[str, Decimal]
+) -> dict[str, dict[str, Figure]]:
+    """Size a backup host for each zone, whose data may lie nowhere else; the registry's goes to the first of them."""
+    found = {}
+    elsewhere = [int(registry["machine"]["data_disk_gb"]["value"])]
+    for zone, plan in plans.items():
+        disks = [int(plan["machine"]["data_disk_gb"]["value"])] * plan["cores_sized"]
+        found[zone] = backup_machine([*disks, *elsewhere], assumptions)
+        elsewhere = []
+    return found
 
 
 def _registry_warnings(users: int, cores: int, followers: int | None) -> list[Figure]:

@@ -46,7 +46,7 @@ def next_core(forecast: Mapping[str, Any]) -> str:
 # --- the table in the terminal --------------------------------------------------------------------
 
 
-def _table(header: Sequence[str], rows: Rows, left: Iterable[int] = (0,)) -> list[str]:
+def table(header: Sequence[str], rows: Rows, left: Iterable[int] = (0,)) -> list[str]:
     """Lay out rows under a header; columns are aligned to the right unless they are in `left`."""
     texts = set(left)
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
@@ -88,7 +88,7 @@ def capacity_table(plan: Mapping[str, Any], forecast: Mapping[str, Any]) -> str:
             ]
         )
     header = ["zone", "users", "cores", "decided by", "load", "room for", "next core"]
-    lines += [*_table(header, zones, left=(0, 3, 6)), ""]
+    lines += [*table(header, zones, left=(0, 3, 6)), ""]
     totals = plan["totals"]
     machines = [
         [
@@ -100,7 +100,7 @@ def capacity_table(plan: Mapping[str, Any], forecast: Mapping[str, Any]) -> str:
     machines.append(
         ["in all", *(number(totals[key]) for key in ("machines", "cpus", "ram_gb", "os_disk_gb", "data_disk_gb"))]
     )
-    lines += _table(["machines, each with", "count", "CPUs", "RAM GB", "OS disk GB", "data disk GB"], machines)
+    lines += table(["machines, each with", "count", "CPUs", "RAM GB", "OS disk GB", "data disk GB"], machines)
     if plan["warnings"]:
         lines += ["", "warnings", *(f"  - {warning['where']}: {warning['text']}" for warning in plan["warnings"])]
     return "\n".join(lines)
@@ -187,15 +187,19 @@ def _machine(name: str, figures: Mapping[str, Mapping[str, Any]]) -> Box:
     return Box(name, f"{number(figures['cpus']['value'])} CPU, {number(figures['ram_gb']['value'])} GB")
 
 
+def _shown(boxes: Sequence[Box]) -> list[Box]:
+    if len(boxes) <= CORES_SHOWN:
+        return list(boxes)
+    return [*boxes[: CORES_SHOWN - 1], Box(f"and {number(len(boxes) - CORES_SHOWN + 1)} more", "")]
+
+
 def _zone(name: str, zone: Mapping[str, Any]) -> Lane:
     boxes = [_machine(core, zone["machine"]) for core in zone["core_names"]]
-    if len(boxes) > CORES_SHOWN:
-        boxes = [*boxes[: CORES_SHOWN - 1], Box(f"and {number(len(boxes) - CORES_SHOWN + 1)} more", "")]
-    return Lane(f"Privacy zone {name}", boxes, ["HTTPS"], f"{number(zone['users'])} users", "zone")
+    return Lane(f"Privacy zone {name}", _shown(boxes), ["HTTPS"], f"{number(zone['users'])} users", "zone")
 
 
 def _lanes(plan: Mapping[str, Any]) -> Iterable[Lane]:
-    """Yield roles and privacy zones."""
+    """Yield roles and privacy zones, and what keeps backups and monitors."""
     if plan["scenario"]["name"] == "development":
         ((name, zone),) = plan["zones"].items()
         title = f"One machine with web, registry and core; privacy zone {name}"
@@ -209,6 +213,11 @@ def _lanes(plan: Mapping[str, Any]) -> Iterable[Lane]:
     yield Lane("Registry", hosts, ["HTTPS, DNS"], note, replicates=len(hosts) > 1)
     for name, zone in list(plan["zones"].items())[:ZONES_SHOWN]:
         yield _zone(name, zone)
+    keepers = [_machine(f"bk{index}", machine) for index, machine in enumerate(plan["backup"].values(), start=1)]
+    if keepers:
+        yield Lane("Backups", _shown(keepers), [], "one for each privacy zone, whose data stays in it")
+    if plan["monitoring"]:
+        yield Lane("Monitoring", [_machine("mon1", plan["monitoring"])], ["HTTPS"], "asks every host")
 
 
 def capacity_diagram(plan: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pryv_platform.inventory import Inventory
 from pryv_platform.problems import Problem, make_error
+from pryv_platform.topology.reader import TO_MONITORING
 
 #: Where systemd-journal-upload sends to when its URL has no port.
 JOURNAL_PORT = 19532
@@ -44,14 +45,15 @@ def firewall_problems(values: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
     problems = []
     for host, variables in values.items():
         allowed, receiver = variables.get("firewall_egress"), str(variables.get("hardening_journal_forward_to") or "")
-        if not receiver:
+        # What goes to the hosts that monitor is let out as a flow of the topology.
+        if receiver in ("", TO_MONITORING):
             continue
         if not (found := _receiver(receiver)):
             problems.append(
                 make_error(
                     f"{host}: hardening_journal_forward_to",
                     f"is {receiver!r}, which is no URL that begins with https://: nothing would be sent",
-                    "give one, such as https://logs.example.com:19532",
+                    f"give one, such as https://logs.example.com:19532, or `{TO_MONITORING}` for a host of that group",
                 )
             )
             continue

@@ -48,9 +48,21 @@ TAKEN: dict[str, dict[tuple[str, int], str]] = {
     },
     "leader": _inside("mail", "admin_panel"),
     "core": {**_HTTP, **_inside("core", "hfs", "mfa", "preview")},
+    "monitoring": {**_HTTP, **_inside("prometheus", "alertmanager", "blackbox_exporter")},
+    # Every host, where there is one that monitors.
+    "monitored": {("tcp", PORTS["metrics"]): "outside", **_inside("node_exporter", "mtail")},
+    "monitored registry": _inside("redis_exporter"),
 }
 # Which processes of a platform that has been provisioned have its ports.
-OURS = {"everywhere": {"nginx"}, "outside": {"nginx"}, "inside": {"dockerd", "docker-proxy"}}
+OURS = {
+    "everywhere": {"nginx"},
+    "outside": {"nginx"},
+    # As the kernel shortens them.
+    "inside": {
+        *("dockerd", "docker-proxy", "mtail", "prometheus"),
+        *(f"prometheus-{name}" for name in ("aler", "blac", "node", "redi")),
+    },
+}
 
 
 def survey_problems(
@@ -86,11 +98,19 @@ def survey_problems(
         elif "survey" not in result:
             problems.append(_survey_failure(host, result))
         else:
-            roles = [*topology["hosts"][host]["roles"], *(["leader"] if host == topology["leader"] else [])]
+            roles = _roles(topology, host)
             flows = [flow for flow in topology["flows"] if flow["target"] == host]
             problems += _machine_problems(host, result["survey"], roles, clock_offset, now)
             problems += _firewall_problems(host, result["survey"]["firewalls"], flows)
     return problems
+
+
+def _roles(topology: Mapping[str, Any], host: str) -> list[str]:
+    """Return for what a host needs ports: keys of `TAKEN`."""
+    roles = [*topology["hosts"][host]["roles"], *(["leader"] if host == topology["leader"] else [])]
+    if topology["monitoring"]:
+        roles += ["monitored", *(["monitored registry"] if "registry" in roles else [])]
+    return roles
 
 
 def _survey_failure(host: str, result: Mapping[str, Any]) -> Problem:

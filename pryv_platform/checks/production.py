@@ -8,6 +8,7 @@ from typing import Any
 from pryv_platform.backup import backed_up
 from pryv_platform.inventory import Inventory
 from pryv_platform.problems import Problem, Severity, make_error, make_problem
+from pryv_platform.topology.reader import TO_MONITORING
 
 # What is asked of a platform for people's data, and by which name an operator who knows why does without.
 VARIABLES = (
@@ -22,7 +23,7 @@ AUDITED = (
     *(f"accesses.{name}" for name in ("create", "update", "delete")),
     "auth.login",
 )
-WAIVERS = ("audit_trail", "backup", "journal_forwarding", "audit_trail_forwarding", "tpm2")
+WAIVERS = ("audit_trail", "backup", "journal_forwarding", "audit_trail_forwarding", "tpm2", "monitoring")
 LESS: Mapping[Severity, Severity] = {"error": "warning", "warning": "note"}
 
 
@@ -55,8 +56,8 @@ def _production_problems(host: str, variables: Mapping[str, Any]) -> Iterable[tu
             "journal_forwarding",
             make_error(
                 f"{host}: hardening_journal_forward_to",
-                "is not set: who becomes root there can change what the host recorded, the audit trail included",
-                "give the URL of a systemd-journal-remote on a machine of others",
+                "sends it nowhere: who becomes root there can change what the host recorded, the audit trail included",
+                f"give `{TO_MONITORING}` for another host of group monitoring, or the URL of a systemd-journal-remote",
             ),
         )
     if variables.get("data_disk_device") and variables.get("data_disk_unlock", "tpm2") == "tpm2":
@@ -167,12 +168,24 @@ def problems(inventory: Inventory, waivers: object) -> list[Problem]:
     hosts = inventory.members("all")
     environments = inventory.known(hosts[:1], ["pryv_environment"]).values()
     environment = next((found["pryv_environment"] for found in environments if found), "production")
-    found = production_problems(inventory.known(hosts, VARIABLES), environment, waivers, inventory.members("core"))
-    return found + (_backup_problems(inventory, waivers) if environment == "production" else [])
+    found = production_problems(_as_sent(inventory, hosts), environment, waivers, inventory.members("core"))
+    if environment != "production":
+        return found
+    return [*found, *_backup_problems(inventory, waivers), *_monitoring_problems(inventory, waivers)]
+
+
+def _as_sent(inventory: Inventory, hosts: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return `VARIABLES` by host; nobody sends a journal to the hosts that monitor when there is none but itself."""
+    logs, name = inventory.topology.get("logs", {}), "hardening_journal_forward_to"
+    return {
+        host: {**own, name: ""} if own.get(name) == TO_MONITORING and host not in logs else own
+        for host, own in inventory.known(hosts, VARIABLES).items()
+    }
 
 
 def _backup_problems(inventory: Inventory, waivers: object) -> list[Problem]:
     """Return what has no backup, and is lost with its machine."""
+    kept = backed_up(inventory)
     return [
         _waived(
             "backup",
@@ -183,6 +196,23 @@ def _backup_problems(inventory: Inventory, waivers: object) -> list[Problem]:
             ),
             waivers,
         )
-        for host in inventory.members("core")
-        if host not in backed_up(inventory)
+        for host in [*inventory.members("core"), *_leaders(inventory)]
+        if host not in kept
     ]
+
+
+def _leaders(inventory: Inventory) -> list[str]:
+    """Return the registry's leader, as far as it is clear which one that is; followers have a copy of what it has."""
+    hosts = inventory.members("registry")
+    roles = inventory.known(hosts, ["registry_role"])
+    leaders = [host for host in hosts if roles.get(host, {}).get("registry_role") == "leader"]
+    return leaders or list(hosts if len(hosts) == 1 else ())
+
+
+def _monitoring_problems(inventory: Inventory, waivers: object) -> list[Problem]:
+    """Return that nobody watches, where that is so."""
+    if inventory.members("monitoring"):
+        return []
+    found = "has no host: nobody is told when the platform is down, before its users are"
+    problem = make_problem("warning", "group monitoring", found, "add one (docs/operations/alerts.md)")
+    return [_waived("monitoring", problem, waivers)]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pryv_platform.backup import SECRETS as BACKUP_SECRETS
 from pryv_platform.backup import backed_up
 from pryv_platform.inventory import Inventory
+from pryv_platform.monitoring import log_senders, page_readers
 from pryv_platform.problems import Problem, make_error
 
 # Pryv asks for keys of 20 to 50 letters and digits where it says so; our own have 43.
@@ -73,15 +74,30 @@ def _unwanted_secret(variable: str, name: object) -> Problem:
     return make_error(f"{variable}.{name}", "is no secret of this toolkit", remedy)
 
 
-def problems(inventory: Inventory) -> list[Problem]:
-    """Check the keys that machines share."""
-    hosts, cores = inventory.members("all"), inventory.members("core")
-    wanted = {
-        "pryv_secrets": list(inventory.options["pryv_secrets"]["options"]),
+def secret_owners(inventory: Inventory) -> dict[str, list[str]]:
+    """Return whose secrets the vault should have.
+
+    Args:
+        inventory: What the operator wrote down.
+
+    Returns:
+        By variable, the names in it: of hosts, or of people.
+    """
+    cores = list(inventory.members("core"))
+    return {
         "pryv_core_admin_keys": cores,
         "pryv_core_register_keys": cores,
         **dict.fromkeys(BACKUP_SECRETS, backed_up(inventory)),
+        "pryv_metrics_passwords": list(inventory.members("monitoring")),
+        "pryv_monitoring_passwords": page_readers(inventory),
+        "pryv_log_passwords": log_senders(inventory),
     }
+
+
+def problems(inventory: Inventory) -> list[Problem]:
+    """Check the keys that machines share."""
+    hosts = inventory.members("all")
+    wanted = {"pryv_secrets": list(inventory.options["pryv_secrets"]["options"]), **secret_owners(inventory)}
     given = inventory.known(hosts[:1], wanted).get(hosts[0], {}) if hosts else {}
     locked = [
         path

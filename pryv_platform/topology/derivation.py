@@ -8,7 +8,7 @@ from typing import Any
 from pryv_platform.inventory import Inventory, UnreadableError
 from pryv_platform.ports import PORTS
 from pryv_platform.problems import Problem, make_error
-from pryv_platform.topology.flows import backup_flows, jump_flows, platform_flows
+from pryv_platform.topology.flows import backup_flows, jump_flows, monitoring_flows, platform_flows
 from pryv_platform.topology.jumps import lead, owners_of
 from pryv_platform.topology.names import NAME_SERVER, NAMES, service_names
 from pryv_platform.topology.obstacles import Obstacle, TopologyError
@@ -42,6 +42,7 @@ def derive(groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mapping[
     web = reader.web(domain, platform["pryv_web_url"], platform["pryv_web_alias"], hosts)
     cores = reader.cores(hosts)
     backups = reader.backups(hosts, leader)
+    watch = reader.watch(hosts)
 
     name_servers: list[dict[str, str]] = []
     names: dict[str, list[str]] = {}
@@ -67,9 +68,11 @@ def derive(groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mapping[
         "service_names": service_names(domain),
         "ports": dict(PORTS),
         "backups": backups,
+        **watch,
         "flows": [
             *platform_flows(hosts, leader, followers, networks, redirect),
             *backup_flows(hosts, backups),
+            *monitoring_flows(hosts, networks, **watch),
             *jump_flows(hosts, jumps),
         ],
     }
@@ -84,9 +87,9 @@ def _names(
     web: Sequence[str],
     cores: Iterable[str],
 ) -> dict[str, list[str]]:
-    """Return the addresses of every name of the platform, except those of users and of pages served elsewhere."""
+    """Return the addresses of the names that clients and programs ask for: not users', nor pages' served elsewhere."""
     of_leader = [hosts[leader]["public_address"]]
-    of_service = dict.fromkeys(NAMES, of_leader)
+    of_service = dict.fromkeys((service for service in NAMES if service != "monitoring"), of_leader)
     of_service["register_copy"] = [hosts[followers[0]]["public_address"]] if followers else of_leader
     of_service["pages"] = of_service["mfa"] = list(web)
     addresses = {NAMES[service]: found for service, found in of_service.items() if found}

@@ -9,7 +9,7 @@ from typing import Any
 from pryv_platform.ports import PORTS
 
 EVERYBODY = ["0.0.0.0/0", "::/0"]
-SSH, DNS = 22, 53
+SSH, DNS, HTTPS = 22, 53, 443
 
 
 def _flow(
@@ -38,11 +38,31 @@ def jump_flows(hosts: Mapping[str, Mapping[str, Any]], jumps: Iterable[tuple[str
         yield _flow(purpose, jump, sources, target, hosts[target]["ansible_host"], hosts[target]["ssh_port"])
 
 
-def backup_flows(hosts: Mapping[str, Mapping[str, Any]], backups: Mapping[str, str]) -> Iterable[dict[str, Any]]:
+def backup_flows(hosts: Mapping[str, Mapping[str, Any]], backups: Mapping[str, str | None]) -> Iterable[dict[str, Any]]:
     """Yield the connections from what is backed up to where."""
     for host, server in backups.items():
+        if server is None:
+            continue
         sources = [f"{hosts[host]['private_address']}/32"]
         yield _flow("backups, over TLS", host, sources, server, hosts[server]["private_address"], PORTS["backup"])
+
+
+def monitoring_flows(
+    hosts: Mapping[str, Mapping[str, Any]],
+    networks: Sequence[str],
+    *,
+    monitoring: Iterable[str],
+    logs: Mapping[str, str],
+) -> Iterable[dict[str, Any]]:
+    """Yield the connections from hosts that monitor to all, from administrators to them, and of journals to them."""
+    for watcher in monitoring:
+        sources = [f"{hosts[watcher]['private_address']}/32"]
+        for host, entry in hosts.items():
+            yield _flow("metrics, over TLS", watcher, sources, host, entry["private_address"], PORTS["metrics"])
+        yield _flow("HTTPS: monitoring", "admin", networks, watcher, hosts[watcher]["public_address"], HTTPS)
+    for host, keeper in logs.items():
+        sources = [f"{hosts[host]['private_address']}/32"]
+        yield _flow("journals, over TLS", host, sources, keeper, hosts[keeper]["private_address"], PORTS["logs"])
 
 
 def platform_flows(
@@ -62,7 +82,7 @@ def platform_flows(
     for host, entry in hosts.items():
         served = [what[role] for role in entry["roles"] if role in what]
         if served:
-            yield flow(f"HTTPS: {', '.join(served)}", "any", EVERYBODY, host, "public_address", 443)
+            yield flow(f"HTTPS: {', '.join(served)}", "any", EVERYBODY, host, "public_address", HTTPS)
             if redirect:
                 yield flow("HTTP, only sends to HTTPS", "any", EVERYBODY, host, "public_address", 80)
         if "registry" in entry["roles"]:

@@ -15,6 +15,7 @@ NAMES: Final = {
     "register_copy": "reg2",
     "pages": "sw",
     "mfa": "mfa",
+    "monitoring": "mon",
 }
 #: Begins the name of a name server, with its number.
 NAME_SERVER: Final = "dns"

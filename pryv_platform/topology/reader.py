@@ -33,10 +33,15 @@ HOST_VARIABLES = (
     "private_address",
     "privacy_zone",
     "backup_zones",
+    "backup_repository",
     "accepts_users",
     "registry_role",
     "pryv_zone_groups",
+    "log_zones",
+    "hardening_journal_forward_to",
 )
+#: Where a host's journal is sent: to the hosts that monitor.
+TO_MONITORING = "monitoring"
 # The registry takes any name of at least this many characters for a user's.
 SHORTEST_USERNAME = 5
 LONGEST_USERNAME = 60
@@ -220,7 +225,7 @@ class Reader:
             self.core_zone(host, zone)
         if "backup" in roles:
             entry["backup_zones"] = self.backup_zones(host, zone)
-            self.backup_is_elsewhere(host, roles)
+        self.stands_alone(host, roles)
         for name, having in (
             ("privacy_zone", ("core", "backup")),
             ("accepts_users", ("core",)),
@@ -282,31 +287,78 @@ class Reader:
             return []
         return [str(name) for name in zones]
 
-    def backup_is_elsewhere(self, host: str, roles: Sequence[str]) -> None:
-        """Refuse backups on a machine of which they are to be backups, or that people's devices reach."""
-        if others := [role for role in roles if role in ("web", "registry", "core")]:
-            right = "a machine of its own for backups: this one is lost with what it backs up"
-            self.problem(f"host {host}", f"in group backup and in {' and '.join(others)}", right)
+    def stands_alone(self, host: str, roles: Sequence[str]) -> None:
+        """Refuse what is there for the loss of others on one of these, or where people's devices reach it."""
+        others = [role for role in roles if role in ("web", "registry", "core")]
+        for role, loss in (("backup", "lost with what it backs up"), ("monitoring", "silent with what it watches")):
+            if role in roles and others:
+                right = f"a machine of its own for group {role}: this one is {loss}"
+                self.problem(f"host {host}", f"in group {role} and in {' and '.join(others)}", right)
 
-    def backups(self, hosts: Mapping[str, Mapping[str, Any]], leader: str) -> dict[str, str]:
-        """Return where each host with a state is backed up to: a core's data stays in its zone."""
-        servers = [host for host in self.members("backup") if host in hosts]
-        if not servers:
-            return {}
-        found = {leader: servers[0]}
-        for core in self.members("core"):
-            zone = hosts[core].get("privacy_zone")
-            there = [server for server in servers if zone in hosts[server]["backup_zones"]]
-            if zone and not there:
-                right = f"name {zone} in backup_zones of a host of group backup: {core}'s data may lie nowhere else"
-                self.problem(
-                    "backup_zones",
-                    sorted({name for server in servers for name in hosts[server]["backup_zones"]}),
-                    right,
-                )
+    def backups(self, hosts: Mapping[str, Mapping[str, Any]], leader: str) -> dict[str, str | None]:
+        """Return who is backed up, and to which host of group backup; None for a place that the operator names."""
+        servers, cores = self.members("backup"), self.members("core")
+        stateful = [*([leader] if leader else []), *cores, *self.members("monitoring")]
+        found: dict[str, str | None] = {}
+        for host in filter(self.is_backed_up, dict.fromkeys(stateful)):
+            if self.variables[host].get("backup_repository"):
+                found[host] = None
             else:
-                found[core] = there[0] if there else ""
+                found[host] = self.backup_server(hosts, servers, host) if host in cores else servers[0]
         return found
+
+    def is_backed_up(self, host: str) -> bool:
+        """Tell whether a host that has a state is backed up."""
+        return bool(self.get(host, "backup_repository") or self.members("backup"))
+
+    def backup_server(self, hosts: Mapping[str, Mapping[str, Any]], servers: Sequence[str], core: str) -> str:
+        """Return where a core is backed up to: its data stays in its zone."""
+        zone = hosts[core].get("privacy_zone")
+        there = [server for server in servers if zone in hosts[server]["backup_zones"]]
+        if zone and not there:
+            zones = sorted({name for server in servers for name in hosts[server]["backup_zones"]})
+            right = f"name {zone} in backup_zones of a host of group backup: {core}'s data may lie nowhere else"
+            self.problem("backup_zones", zones, right)
+        return there[0] if there else ""
+
+    def sends_logs(self, host: str) -> bool:
+        """Tell whether a host's journal is to go to the hosts that monitor."""
+        return self.variables[host].get("hardening_journal_forward_to") == TO_MONITORING
+
+    def watch(self, hosts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """Return the hosts that monitor, and which of them keeps whose journal."""
+        monitoring = [host for host in hosts if host in self.members(TO_MONITORING)]
+        return {"monitoring": monitoring, "logs": self.logs(hosts, monitoring)}
+
+    def logs(self, hosts: Mapping[str, Mapping[str, Any]], monitoring: Sequence[str]) -> dict[str, str]:
+        """Return which host that monitors keeps whose journal: another one, and what a core recorded in its zone."""
+        kept = {keeper: self.log_zones(keeper, hosts) for keeper in monitoring}
+        found = {}
+        for host in filter(self.sends_logs, hosts):
+            if not monitoring:
+                right = f"add a host to group {TO_MONITORING}, or give the URL of a systemd-journal-remote"
+                self.problem(f"{host}: hardening_journal_forward_to", TO_MONITORING, right)
+                continue
+            zone = hosts[host].get("privacy_zone") if "core" in hosts[host]["roles"] else None
+            there = [keeper for keeper in monitoring if keeper != host and (zone is None or zone in kept[keeper])]
+            if there:
+                found[host] = there[0]
+            elif zone is not None:
+                right = f"name {zone} in log_zones of a host of group monitoring: {host}'s journal names its users"
+                self.problem("log_zones", sorted({name for names in kept.values() for name in names}), right)
+        return found
+
+    def log_zones(self, host: str, hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """Return the privacy zones whose cores' journals may lie on a host that monitors: the only one, or as given."""
+        zones = {str(entry["privacy_zone"]) for entry in hosts.values() if entry.get("privacy_zone")}
+        given = self.get(host, "log_zones")
+        if given is None:
+            return sorted(zones) if len(zones) == 1 else []
+        if not isinstance(given, list) or not set(map(str, given)) <= zones:
+            right = f"a list of privacy zones, of {', '.join(sorted(zones))}"
+            self.problem(f"{host}: log_zones", given, right)
+            return []
+        return list(map(str, given))
 
     def core_name(self, host: str) -> None:
         """Refuse a core's name that could be a user's, or is the platform's."""
