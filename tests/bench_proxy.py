@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 FOLDER = Path("/run/bench-proxy")
-SERVICE, PORTS = 18000, {"minimal": 18001, "core": 18002}
+SERVICE, REDIRECT, PORTS = 18000, 18003, {"minimal": 18001, "core": 18002}
 SECONDS, CONNECTIONS = 3, 32
 #: What core answers to a question for events when there are none, and what an event takes.
 ANSWER = '{"events":[],"meta":{"apiVersion":"1.9.2","serverTime":1764262800.0,"serial":"2026112701"}}'
@@ -59,7 +59,11 @@ def configurations() -> dict[str, Path]:
     shutil.copytree("/etc/nginx", FOLDER / "nginx")
     for path in (FOLDER / "nginx").rglob("*.conf"):
         text = re.sub(r"listen (\S*:)?443 ", f"listen 127.0.0.1:{PORTS['core']} ", path.read_text())
-        text = re.sub(r"^ *listen \S*:?80\b.*$|^ *listen \[::\].*$", "", text, flags=re.MULTILINE)
+        text = re.sub(r"^ *listen \[::\].*$", "", text, flags=re.MULTILINE)
+        # A server that listens nowhere would listen on 80.
+        text = re.sub(r"listen (\S*:)?80\b", f"listen 127.0.0.1:{REDIRECT}", text)
+        # Where it listens on several addresses, that is the same line again.
+        text = re.sub(r"^( *listen 127\.0\.0\.1:[^\n]*\n)\1+", r"\1", text, flags=re.MULTILINE)
         text = text.replace("127.0.0.1:3000", f"127.0.0.1:{SERVICE}").replace("/run/nginx.pid", f"{FOLDER}/core.pid")
         text = text.replace("/etc/nginx/", f"{FOLDER}/nginx/").replace("/var/log/nginx/", f"{FOLDER}/")
         path.write_text(text)

@@ -3,9 +3,9 @@
 Usage: tests/run.py [--fast] [STEP ...]
 
 A step is a linter, the unit tests, the tests of pages in a browser, those of nginx beside Express, or a molecule
-scenario. All steps run, whatever fails, two at a time. The output of a step that fails is shown, that of all is kept
-under .cache/test. Each linter, each scenario and each pytest item counts
-as one. A table of what each step took stands at the end.
+scenario. All steps run, whatever fails, two at a time, and a short one beside two scenarios. The output of a step that
+fails is shown, that of all is kept under .cache/test. Each linter, each scenario and each pytest item counts as one.
+A table of what each step took stands at the end.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ LINTERS = {
     "ansible-lint": ["ansible-lint", "--offline"],
 }
 
-#: How many steps run at once: a scenario keeps little less than a processor busy, whatever it waits for. Two of them
-#: have no more test hosts than a machine can hold, which is fifteen.
+#: How many scenarios run at once: each keeps little less than a processor busy, whatever it waits for. Two of them
+#: have no more test hosts than a machine can hold, which is fifteen. One other step fills what they leave.
 AT_ONCE = 2
 
 #: Scenarios on virtual machines, of which one runs at a time. They begin at once, beside what must not be disturbed.
 ON_MACHINES = ("disk", "vm")
 
-#: Scenarios that measure how fast hosts are: no other on containers runs beside them.
+#: Scenarios that measure how fast hosts are: nothing but a virtual machine runs beside them.
 UNDISTURBED = ("add_core_and_faults", "poc")
 
 #: The others that take minutes, longest first, so that the last steps of a run are short.
 LONG = ("privacy", "development", "load")
 
-#: Longer than any step takes; a step that hangs shall not keep the others from running.
-STEP_SECONDS = 60 * 60
+#: Longer than any step takes, one with a quiet hour in it; a step that hangs shall not keep the others from running.
+STEP_SECONDS = 2 * 60 * 60
 
 #: How much of what went wrong is said again at the end, in lines and characters a line.
 REASONS, REASON_LENGTH = 8, 400
@@ -69,6 +69,11 @@ class Step:
     name: str
     command: Sequence[str]
     counts: bool = True
+
+    @property
+    def is_scenario(self) -> bool:
+        """Whether it is one of molecule's."""
+        return "molecule" in self.command
 
 
 @dataclass(frozen=True)
@@ -90,27 +95,24 @@ def steps(*, fast: bool) -> list[Step]:
     quick.append(Step("unit", ["pytest", "--quiet", "--numprocesses", "2", "tests/unit"], counts=False))
     if fast:
         return quick
-    # One after the other: what they lack on this machine they install, and apt waits for nobody.
     quick += [Step(name, ["pytest", "--quiet", f"tests/{name}"], counts=False) for name in ("page", "express")]
     names = {path.parent.name for path in CHECKOUT.glob("molecule/*/molecule.yml")}
     ordered = (*ON_MACHINES, *UNDISTURBED, *LONG, *sorted(names.difference(ON_MACHINES, UNDISTURBED, LONG)))
-    scenarios = [Step(name, ["molecule", "test", "--scenario-name", name]) for name in ordered]
-    machines = len(ON_MACHINES)
-    return [*scenarios[:machines], *quick, *scenarios[machines:]]
+    return [*(Step(name, ["molecule", "test", "--scenario-name", name]) for name in ordered), *quick]
 
 
 def fits(step: Step, running: Collection[Step]) -> bool:
     """Whether a step may begin beside others."""
-    on_machines, others = (
-        [one.name for one in running if (one.name in ON_MACHINES) == is_so] for is_so in (True, False)
-    )
-    if step.name in ON_MACHINES:
-        return not on_machines
-    return not others or not {step.name, *others}.intersection(UNDISTURBED)
+    together = [step, *running]
+    scenarios = [one for one in together if one.is_scenario]
+    others = [one.name for one in together if one.name not in ON_MACHINES]
+    if len(scenarios) > AT_ONCE or len(together) > len(scenarios) + max(1, AT_ONCE - len(scenarios)):
+        return False
+    return len(together) - len(others) <= 1 and (len(others) <= 1 or not {*others}.intersection(UNDISTURBED))
 
 
 def run_all(chosen: Sequence[Step]) -> dict[str, Result]:
-    """Runs steps, `AT_ONCE` of them at a time, and returns their results in the order of the steps."""
+    """Runs steps, as many at a time as fit, and returns their results in the order of the steps."""
     waiting, running = list(chosen), list[Step]()
     results: dict[str, Result] = {}
     moved = Condition()
@@ -131,8 +133,9 @@ def run_all(chosen: Sequence[Step]) -> dict[str, Result]:
                 running.remove(step)
                 moved.notify_all()
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for worker in [pool.submit(work) for _ in range(AT_ONCE)]:
+    at_once = AT_ONCE + 1
+    with ThreadPoolExecutor(at_once) as pool:
+        for worker in [pool.submit(work) for _ in range(at_once)]:
             worker.result()
     return {step.name: results[step.name] for step in chosen}
 

@@ -5,6 +5,7 @@ What a request is, Express says by itself: it has Pryv's routes and is asked the
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,8 +19,9 @@ from hypothesis import strategies as st
 from tests.express.conftest import DOMAIN, Answer, Client, Doors, render, start
 
 USER, CORE = f"somebody.{DOMAIN}", f"co1.{DOMAIN}"
-BATCH, BATCHES = 40, 300
-#: In each of the two modes, so that there are more than 20'000 in all.
+#: `make soak` asks for ten times as much.
+BATCH, BATCHES = 40, 100 * int(os.environ.get("SOAK_REPEATS", "1"))
+#: In each of the two modes, so that there are 8'000 in all.
 TARGETS = BATCH * BATCHES
 SEEDS = {"disabled": 1, "single": 2}
 #: For cores and administrators.

@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import yaml
+from jinja2.nativetypes import NativeEnvironment
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CACHE = CHECKOUT / ".cache"
@@ -80,11 +81,15 @@ apt-get -qq update
 site=--path-exclude=/etc/nginx/sites-available/default
 apt-get -qq --yes --no-install-recommends -o Dpkg::Options::=$site install "$@"
 rm /usr/sbin/policy-rc.d
-for unit in {" ".join(STARTED_BY_ROLES)} audit-rules.service; do
-    [ ! -e /usr/lib/systemd/system/$unit ] || systemctl --quiet disable $unit
+cd /usr/lib/systemd/system
+for unit in {" ".join(STARTED_BY_ROLES)} audit-rules.service mtail* prometheus*; do
+    [ ! -e $unit ] || systemctl --quiet disable $unit
 done
 : >/etc/machine-id; rm -f /etc/ssh/ssh_host_*
 """
+
+#: What the roles' tables of packages are templates of.
+NATIVE = NativeEnvironment()
 
 #: Where a host's Docker keeps layers: overlayfs cannot lie on the overlayfs that a container's root is.
 VOLUMES = ("/var/lib/docker", "/var/lib/containerd", "/srv/pryv")
@@ -94,6 +99,8 @@ DROPPED_CAPABILITIES = ("SYS_MODULE", "SYS_TIME")
 CAP_SYS_RESOURCE = 24
 
 BOOT_SECONDS = 90
+#: On its way down a host is done within a few; what is left then of its first process does not always end by itself.
+SHUTDOWN_SECONDS = 15
 
 
 class FleetError(Exception):
@@ -312,19 +319,27 @@ def apt_options() -> list[str]:
     return [line for line in options if not re.search(r"localhost|127\.0\.0\.1|\[::1\]", line)]
 
 
-def packages_of_roles(suite: str) -> list[str]:
+def packages_of_roles(suite: str, *, monitored: bool = False) -> list[str]:
     """What the roles install on every host, registry and core of a system from its distribution.
 
     Args:
         suite: A key of `SUITES`.
+        monitored: Whether with what a host monitors with, or is monitored by.
     """
+    groups = {"registry": ["reg1"], "monitoring": ["mon1"] if monitored else []}
+    # Of a registry without a data disk and without backups, as far as it depends on a host.
+    host = {"inventory_hostname": "reg1", "groups": groups, "group_names": ["registry"], "topology": {"backups": {}}}
     found: set[str] = set()
     for file in sorted(CHECKOUT.glob("roles/*/meta/packages.yml")):
         for need in yaml.safe_load(file.read_text()).values():
-            here = need.get(suite, [])
+            wanted = {
+                key: NATIVE.from_string(text).render(host) if isinstance(text, str) else text
+                for key, text in need.items()
+            }
+            here = wanted.get(suite, [])
             # The alternative is what another repository has.
-            if need["hosts"] in {"all", "core", "registry"}:
-                found.update(need.get("all", []), here if here != need.get("alternative") else [])
+            if wanted["hosts"] in {"all", "core", "registry", *(["monitoring"] if monitored else [])}:
+                found.update(wanted.get("all", []), here if here != wanted.get("alternative") else [])
     return sorted(found)
 
 
@@ -405,7 +420,7 @@ class Image:
             if path.is_file():
                 digest.update(str(path.relative_to(IMAGE_TREE)).encode() + path.read_bytes())
         if self.equipped:
-            digest.update("\n".join([EQUIP, *packages_of_roles(self.suite)]).encode())
+            digest.update("\n".join([EQUIP, *packages_of_roles(self.suite, monitored=True)]).encode())
         return f"pryv-fleet/{self.suite}:{digest.hexdigest()[:12]}"
 
     @property
@@ -431,7 +446,7 @@ class Image:
         name = f"pryv-fleet-{os.getpid()}"
         options = ["--network=host", f"--volume={self.archive}:/var/cache/fleet", f"--name={name}"]
         try:
-            docker("run", *options, bare, "sh", "-ec", EQUIP, "sh", *packages_of_roles(self.suite))
+            docker("run", *options, bare, "sh", "-ec", EQUIP, "sh", *packages_of_roles(self.suite, monitored=True))
             docker("commit", "--change", f"CMD {json.dumps([FIRST_PROCESS])}", name, self.tag)
         finally:
             docker("rm", "--force", name, check=False)
@@ -640,6 +655,10 @@ class Fleet:
         raise FleetError(f"{host.name} is not up after {BOOT_SECONDS} s ({state}); look: docker logs {name}")
 
     # Down
+
+    def restart(self, host: Host) -> None:
+        """Reboots a host, which is still booting then."""
+        docker("restart", "-t", str(SHUTDOWN_SECONDS), self.container(host))
 
     def down(self, limit: Sequence[str] = ()) -> None:
         """Removes the hosts, and the networks with the last of them.

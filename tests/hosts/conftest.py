@@ -30,6 +30,8 @@ from tests.vm.vm import MACHINES, Machines
 
 #: How often is done what luck has a part in: once, or as often as `make soak` says.
 REPEATS = int(os.environ.get("SOAK_REPEATS", "1"))
+#: Tests that take minutes: only `make soak` has them.
+SOAKED = ("test_lost", "test_power_cut")
 HTTPS = 443
 #: Tells a request of ours in what a stand-in received.
 MARK = "x-test-mark"
@@ -46,10 +48,17 @@ def fleet_of(inventory: Path) -> fleet.Fleet:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leaves out the folders of other inventories."""
+    """Leaves out the folders of other inventories, and what takes too long."""
+    if collection_path.stem in SOAKED and REPEATS == 1:
+        return True
     if collection_path.parent == Path(__file__).parent and collection_path.is_dir():
         return True if collection_path.name != fleet_of(config.getoption("--inventory")).name else None
     return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Takes machines away at last: all other tests look for hosts where the inventory has them."""
+    items.sort(key=lambda item: item.path.stem == "test_lost")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -88,7 +97,8 @@ def secrets(request: pytest.FixtureRequest) -> dict[str, str]:
     password = fleet.environment()["ANSIBLE_VAULT_PASSWORD_FILE"]
     opened = fleet.run([str(program), "view", "--vault-password-file", password, str(vault)])
     vault = yaml.safe_load(opened)
-    names = ("pryv_secrets", "pryv_core_admin_keys", "pryv_core_register_keys", "pryv_retired_secrets", *BACKUP_SECRETS)
+    names: tuple[str, ...] = ("pryv_secrets", "pryv_core_admin_keys", "pryv_core_register_keys", "pryv_retired_secrets")
+    names += ("pryv_metrics_passwords", "pryv_monitoring_passwords", "pryv_log_passwords", *BACKUP_SECRETS)
     return {f"{name}.{key}": value for name in names for key, value in (vault.get(name) or {}).items()}
 
 

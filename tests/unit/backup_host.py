@@ -36,7 +36,7 @@ echo "docker $*" >>../calls
 [ ! -e ../docker-fails ] || { echo "Cannot connect to the Docker daemon" >&2; exit 1; }
 action=$1; shift
 case "$action $*" in
-"ps "*"{{.Image}}") echo pryv/core:1.9 ;;
+"ps "*"{{.Image}}"*) echo pryv/core:1.9 ;;
 "ps "*)
     for file in *.pid; do
         [ -e "$file" ] || continue
@@ -52,20 +52,24 @@ case "$action $*" in
     done ;;
 "unpause "*)
     for name; do rm "$name.paused"; kill -CONT "$(cat "$name.pid")"; done ;;
-"image "*) echo '[{"Id": "sha256:1", "RepoTags": ["pryv/core:1.9"], "RepoDigests": ["pryv/core@sha256:2"]}]' ;;
+"image "*)
+    tag=$(cat ../tag 2>/dev/null || echo 1.9.3)
+    echo '[{"Id": "sha256:1", "RepoTags": ["pryv/core:'"$tag"'"], "RepoDigests": ["pryv/core@sha256:2"]}]' ;;
 esac
 [ ! -e "../at-$action" ] || kill "-$(cat "../at-$action")" $PPID
 """
-# The real one, whose arguments are written down; with a file `at-backup` as soon as it holds its lock, with one
-# `restic-code` with that exit code. With one `forgets-nothing` it says that it forgot, no more.
+# The real one, whose arguments are written down. With a file `at-backup`, program and restic get its signal as soon as
+# restic holds its lock, as all of a unit get it from systemd; restic is slow then, so that it cannot be done before.
+# With one `restic-code` it ends with that exit code. With one `forgets-nothing` it says that it forgot, no more.
 RESTIC = """#!/bin/sh
 echo "restic $*" >>"$FAKE_HOST/calls"
 case "$*" in
 *" backup "*)
     if [ -e "$FAKE_HOST/at-backup" ]; then
+        set -- "$@" --limit-upload=1
         # Before it has its name, it is a file that restic is still writing.
         (until ls "$FAKE_HOST/repository/locks" | grep -qE '^[0-9a-f]{64}$'; do :; done
-        kill "-$(cat "$FAKE_HOST/at-backup")" $PPID) </dev/null >/dev/null 2>&1 &
+        kill "-$(cat "$FAKE_HOST/at-backup")" $PPID $$) </dev/null >/dev/null 2>&1 &
     fi
     if [ -e "$FAKE_HOST/restic-code" ]; then "$REAL_RESTIC" "$@"; exit "$(cat "$FAKE_HOST/restic-code")"; fi ;;
 *" forget "*) [ ! -e "$FAKE_HOST/forgets-nothing" ] || set -- "$@" --dry-run ;;
@@ -89,6 +93,7 @@ echo $! >"$FAKE_HOST/timer"
 """
 SYSTEMCTL = """#!/bin/sh
 echo "systemctl $*" >>"$FAKE_HOST/calls"
+[ "$1" != show ] || { echo "NextElapseUSecRealtime=Sun 2026-11-29 02:04:40 $TZ"; exit; }
 [ -e "$FAKE_HOST/timer" ] || exit 5
 kill "$(cat "$FAKE_HOST/timer")"
 rm "$FAKE_HOST/timer"
@@ -185,6 +190,7 @@ class Host:
             "password_file": str(root / "password"),
             "environment": {},
             "project": "pryv-core",
+            "projects": ["pryv-core"],
             "copied": ["core/mongodb", "core/influxdb", USERS],
             "linked": ["core/data/attachments"],
             "required": [INDEX, "core/mongodb", "core/influxdb"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from pryv_platform.audit.bars import bar_results
 from pryv_platform.audit.check import FAILED, UNKNOWN
 from pryv_platform.audit.docker import docker_checks
 from pryv_platform.audit.host import host_checks
+from pryv_platform.audit.monitoring import monitoring_checks
 from pryv_platform.audit.report import audit_report, audit_summary
-from pryv_platform.audit.scanners import openscap_checks, port_checks
+from pryv_platform.audit.scanners import OUTSIDE, openscap_checks, port_checks
 from pryv_platform.problems import InputError
 
 TOPOLOGY: dict[str, Any] = {
@@ -199,6 +201,7 @@ RAW: dict[str, Any] = {
     "tls": [finding for finding in TLS if finding["severity"] != "MEDIUM"],
     "nginx": [],
     "data_disk": True,
+    "watched": {},
     "left_out": [],
     "durations": {"ssh_audit": "0:00:01.330000", "tls": "0:02:03.500000"},
 }
@@ -361,6 +364,15 @@ def test_a_bar_is_not_for_hosts_whose_scan_was_left_out() -> None:
     assert bar_results([scores], [{"score": "lynis", "label": "Lynis", "unit": "", "least": 85}]) == []
 
 
+def test_what_was_not_looked_at_from_outside_is_not_claimed() -> None:
+    """Neither as passed nor as failed."""
+    nothing: dict[str, Any] = {"ports": {}, "ssh": {}, "ssh_policy": {}, "tls": [], "nginx": [], "durations": {}}
+    made = report({**nothing, "left_out": sorted(OUTSIDE)})
+    assert made["passed"]
+    assert [bar["score"] for bar in made["bars"]] == ["cis_tailored"]
+    assert {one["scanner"] for one in made["findings"]} == {"openscap", "lynis", "docker_bench", "host"}
+
+
 def test_the_summary_names_the_host_that_was_not_measured() -> None:
     """As a bar that is missed."""
     made = report({"tls": []})
@@ -466,6 +478,7 @@ def test_a_rule_of_several_profiles_is_one_check_the_worse() -> None:
         ({"people": [{"name": "bob", "groups": [], "keys": 0, "root": False, "password": True}]}, "passwords"),
         ({"units": {"backups": {}}}, "backup"),
         ({"units": {"backups": {"b": {"result": "success", "age_hours": 27.0}}}}, "backup_b"),
+        ({"units": {"backups": {"b": {"result": "success", "age_hours": 8.0, "oldest_seconds": 25200}}}}, "backup_b"),
         ({"units": {"backups": {"b": {"result": "exit-code", "age_hours": 1.0}}}}, "backup_b"),
         ({"units": {"backups": {"b": {"result": "success", "age_hours": None}}}}, "backup_b"),
     ],
@@ -572,3 +585,24 @@ def test_processes_that_may_gain_privileges_are_found() -> None:
 def test_without_docker_nothing_is_claimed() -> None:
     """A daemon that does not answer is no pass."""
     assert [check.status for check in docker_checks(None)] == [UNKNOWN]
+
+
+UP = [{"metric": {"host": host, "job": "node"}, "value": [1, "1"]} for host in ("co1", "mon1")]
+DISK: dict[str, Any] = {"metric": {"alertname": "DiskAlmostFull", "host": "co1", "job": "node"}, "value": [1, "1"]}
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({}, {}),
+        ({"monitoring": json.dumps(UP)}, {}),
+        ({"monitoring": None}, {"monitoring": "Prometheus does not answer"}),
+        ({"monitoring": json.dumps([DISK, *UP])}, {"alerts": "DiskAlmostFull co1"}),
+        # One that was not heard of, and one that nobody asks.
+        ({"monitoring": json.dumps([{**UP[0], "value": [1, "0"]}])}, {"silent_hosts": "co1, mon1"}),
+    ],
+)
+def test_a_monitoring_host_is_asked_what_it_knows(said: dict[str, str | None], expected: dict[str, str]) -> None:
+    assert failed(monitoring_checks(said, ["co1", "mon1"])) == expected
+    if said:
+        assert "monitoring" in {finding["rule"] for finding in report({"watched": said})["findings"]}

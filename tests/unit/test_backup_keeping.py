@@ -132,6 +132,23 @@ def test_nothing_is_forgotten_while_snapshots_look_wrong(
     assert len(kept(server.hosts["co2"])) == 1
 
 
+def test_what_a_wrong_clock_has_dated_is_forgotten_at_a_word(tmp_path: Path) -> None:
+    server = Server(tmp_path, "co1")
+    host = server.hosts["co1"]
+    wrong = snapshot(host, -400 * DAY, arrived=5 * DAY)
+    refused = server.said("retain", "--forget-misdated=co2", well=False)["hosts"]["co1"]["problems"][0]
+    assert refused.endswith("in the future: --forget-misdated co1 forgets what is dated wrongly")
+    assert "no backup in its repository that is dated rightly" in str(
+        server.said("retain", "--forget-misdated=co1", well=False)
+    )
+    assert kept(host) == {wrong}
+    young, old = snapshot(host, DAY), snapshot(host, 50 * DAY)
+    assert server.said("retain", "--forget-misdated=co1")["hosts"]["co1"]["forgotten"] == 2
+    assert kept(host) == {young}
+    assert old != wrong
+    assert server.said("retain")["ok"]
+
+
 def test_shrinking_in_steps_is_measured_by_what_was_accepted(tmp_path: Path) -> None:
     server = Server(tmp_path, "co1")
     host = server.hosts["co1"]
@@ -172,7 +189,11 @@ def test_the_newest_backup_restores(tmp_path: Path) -> None:
     assert {name: found["ok"] for name, found in done.items()} == {"co1": True, "co2": True}
     assert done["co1"]["counts"]["users"] == 4
     assert list((tmp_path / "scratch").iterdir()) == []
-    assert server.said("list")["drill"] == done
+    told = server.said("status")
+    assert told["drill"] == done
+    assert told["keeps"] == ["co1", "co2"]
+    assert told["next"]["drill"] == "2026-11-29T02:04:40+00:00"
+    assert {host: len(times) for host, times in told["arrived"].items()} == {"co1": 2, "co2": 2}
     assert [list((host.repository / "locks").iterdir()) for host in server.hosts.values()] == [[], []]
 
 

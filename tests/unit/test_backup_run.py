@@ -13,6 +13,7 @@ import stat
 import subprocess
 import time
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,35 @@ def wait(condition: object, what: str) -> None:
     while not condition():
         assert time.monotonic() < end, what
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "hours"),
+    [
+        ("*-*-* 01:00:00", 26),
+        ("hourly", 2),
+        ("*-*-* 00/6:00", 7),
+        # From Friday to Monday, by night.
+        ("Mon..Fri *-*-* 08..18:00", 62 + 62 / 12),
+        ("Sun *-*-* 03:00", 7 * 26),
+        # What systemd does not know never starts, which is an alert after a day.
+        ("whenever", 26),
+    ],
+)
+def test_schedule_says_how_old_a_backup_may_be(schedule: str, hours: float, tmp_path: Path) -> None:
+    host = core(tmp_path, schedule=schedule)
+    assert host.said("status")["oldest_seconds"] == round(hours * 3600)
+
+
+def test_what_watches_backups_finds_how_old_they_may_be_and_since_when(tmp_path: Path) -> None:
+    host = core(tmp_path, schedule="hourly")
+    noted = host.said("schedule")
+    assert noted == host.state("schedule.json")
+    assert noted["oldest_seconds"] == 2 * 3600
+    assert abs(datetime.fromisoformat(noted["since"]).timestamp() - time.time()) < 60
+    host.configure(schedule="daily")
+    time.sleep(1)
+    assert host.said("schedule") == {"oldest_seconds": 26 * 3600, "since": noted["since"]}
 
 
 def test_what_was_is_what_is_restored(tmp_path: Path) -> None:
@@ -182,7 +212,7 @@ def test_after_a_kill_the_next_run_is_whole(action: str, tmp_path: Path) -> None
         if action == "backup":
             (lock,) = (host.repository / "locks").iterdir()
             owner = json.loads(host.restic("cat", "lock", lock.name))["pid"]
-            wait(lambda: not Path(f"/proc/{owner}").exists(), "restic goes on")
+            wait(lambda: not Path(f"/proc/{owner}").exists(), "restic lives on")
         (host.root / f"at-{action}").unlink()
         write(host.data / "core/mongodb/after", "the kill")
         assert host.said("run")["ok"]
@@ -376,6 +406,34 @@ def test_restoring_harms_nothing(tmp_path: Path) -> None:
     assert (host.data / "full/file").read_text() == "kept"
     assert "no snapshots are called so" in host.refusal("restore", "--snapshot", "abcd1234", "--into", host.data / "r")
     assert not (host.data / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "older"),
+    [
+        ("1.9.10", "1.9.9", True),
+        ("1.9.10", "1.9.10", False),
+        ("1.9", "1.9.1", False),
+        ("v2.0-rc1", "1.9.3", True),
+        ("latest", "1.9.3", False),
+        ("1.9.3", "latest", False),
+    ],
+)
+def test_what_newer_images_wrote_is_not_restored_for_older_ones(
+    there: str, here: str, older: bool, tmp_path: Path
+) -> None:
+    host = initialised(core(tmp_path))
+    (host.root / "tag").write_text(there)
+    host.said("run")
+    (host.root / "tag").write_text(here)
+    into = host.data / "restored"
+    if older:
+        assert f"pryv/core is {here} here and was {there}" in host.refusal("restore", "--into", into)
+        assert not into.exists()
+        host.said("restore", "--into", into, "--accept-older-images")
+    else:
+        host.said("restore", "--into", into)
+    assert (into / INDEX).exists()
 
 
 def test_a_new_and_empty_machine_is_not_backed_up_over_the_old_one(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 
 from pryv_platform.capacity.forecast import capacity_forecast, requirement_problems
+from pryv_platform.capacity.guide import ASSUMPTIONS, LOG_GB_PER_HOST, METRICS_DAYS
+from pryv_platform.capacity.machines import metrics_gb
 from pryv_platform.capacity.plan import capacity_plan
 from pryv_platform.capacity.requirements import core_counts
 from pryv_platform.problems import InputError
@@ -319,10 +321,10 @@ def test_registry_grows_with_users(users: int, ram: int, disk: int) -> None:
     [
         ({"ch": zone()}, "development", "development", 1),
         ({"ch": zone()}, "integration", "poc", 3),
-        ({"ch": zone()}, "production", "poc", 4),  # with a registry follower
+        ({"ch": zone()}, "production", "poc", 6),  # with a registry follower, a backup host and a monitoring host
         ({"ch": zone(users=10000)}, "development", "load", 5),
         ({"ch": zone(), "de": zone()}, "development", "privacy", 5),
-        ({"ch": zone(users=10000), "de": zone()}, "production", "privacy", 6),
+        ({"ch": zone(users=10000), "de": zone()}, "production", "privacy", 9),
     ],
 )
 def test_scenario(zones: dict[str, Any], environment: str, name: str, machines: int) -> None:
@@ -337,6 +339,47 @@ def test_web_can_be_delegated() -> None:
     """No machine for pages that others serve."""
     plan = capacity_plan({"ch": zone()}, environment="integration", web_delegated=True)
     assert [line["role"] for line in plan["machines"]] == ["registry", "core"]
+
+
+def test_what_keeps_backups_has_room_for_all_of_them_and_a_drill() -> None:
+    """By hand: 25'000 users, four cores of 20'532 GB, and the registry's 15 GB, which go to the first zone's."""
+    plan = capacity_plan({"ch": EXAMPLE, "de": zone()})
+    first, second = plan["backup"]["ch"], plan["backup"]["de"]
+    assert first["data_disk_gb"]["value"] == math.ceil((4 * 20532 + 15) * (1 + 0.01 * 35) + 20532)
+    assert "x 35 days kept) + 20532 for the drill" in first["data_disk_gb"]["rule"]
+    assert first["ram_gb"]["value"] == 2 + 27
+    assert [figure["value"] for figure in second.values()] == [2, 2, 15, 36]
+    orders = [(line["role"], line["zone"], line["data_disk_gb"]) for line in plan["machines"]][-3:]
+    assert orders[0] == ("backup", "ch", first["data_disk_gb"]["value"])
+    assert orders[1][:2] == ("backup", "de")
+    assert orders[2][:2] == ("monitoring", None)
+    changed = capacity_plan({"ch": zone()}, assumptions={"backup_daily_change": 0.1, "backup_keep_days": 10})
+    assert changed["backup"]["ch"]["data_disk_gb"]["value"] == 2 * (15 + 15) + 15
+
+
+def test_what_monitors_has_room_for_what_all_hosts_tell() -> None:
+    """By hand: a host's 700 series take 3.2256 GB in 400 days."""
+    few = capacity_plan({"ch": zone()}, environment="development", groups=["web", "monitoring"])
+    assert few["totals"]["machines"] == 2
+    assert few["backup"] == {}
+    assert [figure["value"] for figure in few["monitoring"].values()] == [1, 2, 15, 15]
+    many = capacity_plan({"ch": zone(users=9999 * 996)})
+    hosts = many["totals"]["machines"]
+    assert hosts == 996 + 5
+    found = {resource: figure["value"] for resource, figure in many["monitoring"].items()}
+    assert found == {"cpus": 1, "ram_gb": 4, "os_disk_gb": 15, "data_disk_gb": math.ceil(hosts * 3.2256 / 0.8)}
+    # What role monitoring has Prometheus keep.
+    assert (metrics_gb(1, 400), metrics_gb(200, 400), metrics_gb(200, 30)) == (4, 646, 49)
+
+
+def test_the_plan_has_room_for_what_the_roles_keep() -> None:
+    """For as long, and as much, as they do where nothing else is said."""
+    for role, variable, planned in (
+        ("backup_server", "backup_server_keep_days", ASSUMPTIONS["backup_keep_days"]),
+        ("monitoring", "monitoring_retention_days", METRICS_DAYS),
+        ("monitoring", "monitoring_log_gb_per_host", LOG_GB_PER_HOST),
+    ):
+        assert yaml.safe_load((ROOT / f"roles/{role}/defaults/main.yml").read_text())[variable] == planned
 
 
 def test_unknown_environment() -> None:

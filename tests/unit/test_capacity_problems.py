@@ -133,6 +133,30 @@ def test_a_machine_smaller_than_its_role_needs(host: str, facts: dict[str, Any],
     assert accepted[0][0] == "warning" if host == "co1" else "error"
 
 
+def test_what_keeps_backups_or_monitors_is_told_when_it_is_small() -> None:
+    """A warning: it does so until it is full. By hand: two cores and the registry of 15 GB each, and a drill."""
+    shape = topology({"ch": ["co1", "co2"]})
+    shape["hosts"] |= {"bk1": {"roles": ["backup"]}, "bk2": {"roles": ["backup"]}, "mon1": {"roles": ["monitoring"]}}
+    shape |= {"leader": "reg1", "backups": {"reg1": "bk1", "co1": "bk1", "co2": "bk1"}, "logs": {}}
+    machines = {name: {**SMALL, "data_disk_gb": size} for name, size in (("bk1", 60), ("bk2", 15), ("mon1", 30))}
+    (found,) = problems({"ch": zone(users=12000)}, {}, topology=shape, machines=machines)
+    assert found[:2] == ("warning", "bk1")
+    assert found[2].startswith("has 60 GB of data disk and needs 76 (45 GB of data disks x (1 + 0.01")
+    machines["mon1"]["data_disk_gb"] = 20
+    machines["bk1"]["data_disk_gb"] = 70
+    (found,) = problems({"ch": zone(users=12000)}, {}, topology=shape, machines=machines)
+    assert found[:2] == ("warning", "mon1")
+    assert found[2].startswith("has 20 GB of data disk and needs 33 (8 hosts x 700 series every 15 s x 400 days")
+    # Two journals of 4 GB, on a disk that is four fifths full.
+    ((_, _, found_with_logs, _),) = problems(
+        {"ch": zone(users=12000)},
+        {},
+        topology={**shape, "logs": {"co1": "mon1", "co2": "mon1", "reg1": "mon2"}},
+        machines=machines,
+    )
+    assert found_with_logs.startswith("has 20 GB of data disk and needs 43 (")
+
+
 def test_what_is_not_known_is_not_judged() -> None:
     """Before any host is asked, only the inventory is compared."""
     assert problems({"ch": zone()}, {"ch": ["co1"]}, machines={"co1": {}}) == []

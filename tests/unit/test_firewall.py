@@ -11,6 +11,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
 from pryv_platform.checks import firewall
+from pryv_platform.ports import PORTS
 
 CHECKOUT = Path(__file__).parents[2]
 ROLE = CHECKOUT / "roles/firewall"
@@ -20,6 +21,7 @@ TOPOLOGY = {
     "flows": [],
     "followers": [],
     "names": {"co1.pryv.test": ["192.0.2.1"], "co2.pryv.test": ["192.0.2.2"], "reg.pryv.test": ["192.0.2.9"]},
+    "ports": PORTS,
     "zones": {"ch": ["co1"], "us": ["co2"]},
 }
 POOL = "172.29.0.0/16"
@@ -150,7 +152,7 @@ def test_one_client_is_limited_where_names_are_answered() -> None:
     flow = {"target": "co1", "source": "any", "address": "192.0.2.1", "protocol": "udp", "port": 53, "purpose": "DNS"}
     limits = {"https_connections": 123, "dns_queries_per_second": 45}
     with_names = rules(firewall_limits=limits, topology={**TOPOLOGY, "flows": [flow]})
-    assert "ct count over 123 } reject" in with_names
+    assert "tcp dport { 443, 9444 } add @https_clients { ip saddr ct count over 123 } reject" in with_names
     assert "limit rate over 45/second burst 225 packets } drop" in with_names
     chain = with_names.partition("chain input {")[2]
     assert chain.index("udp dport 53 jump names") < chain.index("ct state vmap") < chain.index("add @https_clients")

@@ -119,4 +119,12 @@ def test_image_is_named_by_its_recipe(suite: str, monkeypatch: pytest.MonkeyPatc
 def test_equipped_image_has_what_roles_install_and_another_name() -> None:
     found = fleet.packages_of_roles("debian-13")
     assert {"aide", "curl", "docker-cli", "docker-compose", "docker.io", "nftables", "nginx"} <= set(found)
+    more = set(fleet.packages_of_roles("debian-13", monitored=True)) - set(found)
+    exporters = {
+        "mtail",
+        "prometheus-node-exporter",
+        "prometheus-node-exporter-collectors",
+        "prometheus-redis-exporter",
+    }
+    assert more == {*exporters, "prometheus", "prometheus-alertmanager", "prometheus-blackbox-exporter"}
     assert fleet.Image("debian-13", equipped=True).tag != fleet.Image("debian-13").tag

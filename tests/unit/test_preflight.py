@@ -578,7 +578,7 @@ FORWARDED = {"hardening_journal_forward_to": "https://logs.example.com"}
             {"core_settings": {"core": {"audit": {"active": False}}}},
             ["error co1: core_settings.core.audit: replaces what core_audit_methods says"],
         ),
-        ({"hardening_journal_forward_to": ""}, ["error co1: hardening_journal_forward_to: is not set"]),
+        ({"hardening_journal_forward_to": ""}, ["error co1: hardening_journal_forward_to: sends it nowhere"]),
         ({"data_disk_device": "/dev/vdb"}, ["warning co1: data_disk_unlock: is tpm2"]),
         ({"data_disk_device": "/dev/vdb", "data_disk_unlock": "tang"}, []),
     ],
@@ -688,6 +688,7 @@ PLATFORM: dict[str, Any] = {
         "co1": {"roles": ["core"], "ansible_host": "192.0.2.11"},
         "mon1": {"roles": ["monitoring"], "ansible_host": "192.0.2.41"},
     },
+    "monitoring": ["mon1"],
     "flows": [
         {"target": "web1", "protocol": "tcp", "port": 443},
         {"target": "web1", "protocol": "tcp", "port": 22},
@@ -789,7 +790,12 @@ def test_a_slow_answer_is_no_wrong_clock() -> None:
         ("co1", [listener("tcp", 9100, "192.0.2.21", "node_exporter")], []),
         ("co1", [listener("tcp", 9000, "127.0.0.1", "php-fpm")], []),
         ("co1", [listener("udp", 53, process="named")], []),
-        ("mon1", [listener("tcp", 443)], []),
+        ("mon1", [listener("tcp", 443)], ["apache2 listens on tcp/443"]),
+        ("mon1", [listener("tcp", 9090, "127.0.0.1", "cockpit")], ["cockpit listens on tcp/9090"]),
+        ("web1", [listener("tcp", 9443, "192.0.2.21", "portainer")], ["portainer listens on tcp/9443"]),
+        ("web1", [listener("tcp", 3903, process="mtail")], ["mtail listens on tcp/3903"]),
+        ("web1", [listener("tcp", 9121, "127.0.0.1", "redis_exporter")], []),
+        ("reg2", [listener("tcp", 9121, "127.0.0.1", "redis_exporter")], ["redis_exporter listens on tcp/9121"]),
         ("co1", [listener("tcp", 443), listener("tcp", 443, "::", "nginx")], ["apache2, nginx listens on tcp/443"]),
     ],
 )
@@ -968,7 +974,7 @@ pryv_domain
 pryv_name
 pryv_support_url
 pryv_terms_url
-reg1, reg2, bk1: private_address
+reg1, reg2, bk1, mon1: private_address
 """
 
 

@@ -46,6 +46,7 @@ def topology(**draining: str) -> dict[str, Any]:
         "zones": zones,
         "hostings": hostings,
         "draining": {core: {"ip": addresses[core]} for core in draining},
+        "monitoring": [],
         "web": {"hosts": [], "alias": None},
         "service_names": {"pages": f"sw.{DOMAIN}"},
         "names": {f"{name}.{DOMAIN}": [address] for name, address in ({"reg": "192.0.2.9"} | addresses).items()},

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from plugins.modules import service_check as sc
+from plugins.module_utils import services as sc
 
 NOW = 1_800_000_000.0
 STARTED = "2027-01-15T08:00:00.123456789Z"  # NOW

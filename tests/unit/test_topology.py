@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from filter_plugins.pryv import FilterModule
+from pryv_platform.registry import registry_names
 from pryv_platform.topology import derivation, jumps, obstacles, placeholders, reader
 
 filters = FilterModule().filters()
@@ -166,8 +167,30 @@ def test_port_80_only_on_request_and_only_where_pages_are_served() -> None:
         own["pryv_http_redirect"] = True
     found = derivation.derive(groups, variables)
     assert set(flows(found, 80)) == set(found["hosts"]) - {"mon1"}
-    assert "mon1" not in flows(found, 443)
     assert "mon1" in flows(found, 22)
+
+
+def test_who_monitors_reaches_every_hosts_metrics_and_administrators_its_page() -> None:
+    groups, variables = inventory()
+    groups["monitoring"] = ["mon1"]
+    groups["all"].append("mon1")
+    variables["mon1"] = {**COMMON, "ansible_host": "198.51.100.41", "private_address": "10.0.0.41"}
+    found = derivation.derive(groups, variables)
+    assert found["monitoring"] == ["mon1"]
+    metrics = flows(found, 9443)
+    assert set(metrics) == set(found["hosts"])
+    assert all(flow[:2] == ("mon1", ["10.0.0.41/32"]) for flow in metrics.values())
+    assert flows(found, 443)["mon1"] == ("admin", COMMON["pryv_admin_networks"], "198.51.100.41")
+    # Programs in containers know nothing of it, and need not be made anew for it.
+    assert not [name for name in found["names"] if name.startswith("mon.")]
+    assert registry_names(found, found["zones"]["ch"])["mon"] == {"ip": ["198.51.100.41"]}
+
+
+def test_who_monitors_is_not_lost_with_a_core() -> None:
+    groups, variables = inventory()
+    groups["monitoring"] = ["co1"]
+    with pytest.raises(obstacles.TopologyError, match="a machine of its own for group monitoring"):
+        derivation.derive(groups, variables)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,8 @@ OUTPUTS = fleet.CACHE / "changes"
 #: The password of the first user, as installers leave it; sudo asks for it until role hardening has given another way.
 SUDO_ANSWER = "Summer-0f-Nobody-2026"
 SUDO_FILE = fleet.CACHE / "changes-sudo-password"
+#: What cores begin with that are added: the first hosts show how packages come.
+EQUIPPED = fleet.Image("debian-13", equipped=True)
 #: Seconds until wrong firewall rules undo themselves.
 UNDO_SECONDS, UNDO_AFTER_BOOT_SECONDS = 10, 45
 
@@ -372,7 +374,7 @@ def test_rules_that_lock_out_undo_themselves_after_a_reboot_too(platform: Platfo
         variables={"pryv_admin_networks": ["192.0.2.0/24"], "firewall_confirm_within": UNDO_AFTER_BOOT_SECONDS},
     )
     host = next(host for host in platform.hosts.hosts if host.name == "co1")
-    fleet.docker("restart", "-t", "60", platform.hosts.container(host))
+    platform.hosts.restart(host)
     assert platform.shell("co1", pending), "they were undone before the reboot"
     fleet.await_ssh(host)
     platform.shell("co1", "systemctl is-system-running --wait")
@@ -404,7 +406,7 @@ def test_a_core_is_added_by_a_line_and_a_run_for_it_and_the_registry(platform: P
     old = "co1: {ansible_host: 10.77.52.11}\n"
     platform.edit(old, f"{old}    co3: {{ansible_host: 10.77.52.13}}\n")
     platform.make_keys()
-    platform.hosts.up(limit=["co3"])
+    platform.hosts.up(EQUIPPED, ["co3"])
     add_cores(platform, {"co1": "co1", "early-user": "co1"}, "--limit", "co3,registry")
     assert platform.register("next-user", "switzerland") == "co3"
     assert platform.core_of("next-user") == platform.address("co3")
@@ -412,7 +414,7 @@ def test_a_core_is_added_by_a_line_and_a_run_for_it_and_the_registry(platform: P
 
 def test_a_core_that_was_missing_is_added_by_a_run_for_all(platform: Platform) -> None:
     """The only one of its zone, and one whose roles run in another order: it is hardened when everything runs."""
-    platform.hosts.up(limit=["co2"])
+    platform.hosts.up(EQUIPPED, ["co2"])
     run = platform.provision("--limit", "co2", "--skip-tags", "firewall,hardening")
     assert run.status == 0, run.recap
     # Its timer would have let it fail by now and then.

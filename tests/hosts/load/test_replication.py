@@ -54,7 +54,7 @@ def test_a_follower_can_copy_and_nothing_else_with_all_that_it_has(platform: Pla
 
 
 def test_a_follower_has_no_key_of_the_registry(platform: Platform, secrets: dict[str, str]) -> None:
-    """Nor has the leader outside of its registry, but for nginx, which keeps lists for administrators."""
+    """Nor has the leader outside of its registry, but for nginx' list of administrators' and what tells of Redis."""
     keys = [
         value
         for name, value in secrets.items()
@@ -66,6 +66,7 @@ def test_a_follower_has_no_key_of_the_registry(platform: Platform, secrets: dict
     found = platform.machine(platform.topology["leader"]).run(search, "\n".join(keys)).stdout
     assert sorted(found.split()) == [
         "/etc/nginx/conf.d/registry_keys.conf",
+        "/etc/pryv/metrics/redis",
         "/etc/pryv/registry/dns/dns.json",
         "/etc/pryv/registry/redis/redis.conf",
         "/etc/pryv/registry/register/register.json",

@@ -164,6 +164,8 @@ class Core:
 
     def _user_info(self, _request: Request, _body: Any, parameters: Mapping[str, str]) -> Response:
         context = self._api.context(parameters["username"])
+        # Totals are of a user's accesses, which are in the database.
+        self._api.store.find("accesses", context.mine)
         usage = {"dbDocuments": 0, "attachedFiles": 0}
         info = {"username": context.username, "storageUsed": usage, "lastAccess": 0, "callsTotal": 0}
         return success(200, {"userInfo": {**info, "callsDetail": {}, "callsPerAccess": {}}})
