@@ -19,8 +19,8 @@ destroy: ## Remove all test hosts of this checkout
 test: setup ## Every check and test
 	@python tests/run.py
 
-soak: setup ## What luck has a part in, ten times, and all rules on an emulated machine
-	@SOAK_REPEATS=10 python tests/run.py add_core_and_faults poc vm
+soak: setup ## What luck has a part in, ten times, all ports of all hosts, all faults, a quiet hour, and all rules on an emulated machine
+	@SOAK_REPEATS=10 python tests/run.py express add_core_and_faults load poc privacy vm
 
 test-fast: setup ## Linters and unit tests
 	@python tests/run.py --fast
@@ -28,7 +28,7 @@ test-fast: setup ## Linters and unit tests
 lint: setup ## Linters
 	@python tests/run.py ruff format mypy yamllint ansible-lint
 
-bench: ## Times and remote executions of runs, for docs/performance.md
+bench: ## Times, executions and memory of runs, and nginx, for docs/performance.md
 	@scripts/setup
 	@python tests/bench.py
 
