@@ -100,12 +100,6 @@ rm "$FAKE_HOST/timer"
 """
 
 
-@functools.cache
-def install() -> None:
-    """Makes sure that restic and Redis are here."""
-    subprocess.run([Path(__file__).with_name("install")], check=True, stdin=subprocess.DEVNULL)
-
-
 def make_database(path: Path, *statements: str, rows: Sequence[Sequence[str]] = ()) -> None:
     """A database in WAL mode whose log is not yet in it, as a program leaves it that has it open.
 
@@ -167,7 +161,6 @@ class Host:
     """
 
     def __init__(self, root: Path, **settings: object) -> None:
-        install()
         self.root, self.data, self.repository = root, root / "data", root / "repository"
         self.data.mkdir(parents=True)
         (root / "containers").mkdir()

@@ -15,7 +15,7 @@ import pytest
 from pryv_backup import redis
 from pryv_backup.problem import BackupError
 
-from tests.unit.backup_host import Host, core, initialised, install
+from tests.unit.backup_host import Host, core, initialised
 
 KEY = "redis-password-3"
 
@@ -30,7 +30,6 @@ def free_port() -> int:
 @contextmanager
 def server(folder: Path, port: int) -> Iterator[redis.Client]:
     """A Redis that keeps its files in a folder."""
-    install()
     folder.mkdir(parents=True, exist_ok=True)
     program = shutil.which("redis-check-rdb")
     settings = f"port {port}\nbind 127.0.0.1\nrequirepass {KEY}\ndir {folder}\ndbfilename dump.rdb\nappendonly yes\n"
@@ -103,7 +102,6 @@ def test_what_was_restored_is_what_redis_had(tmp_path: Path) -> None:
         client.ask("SET", "anna:server", "co1")
         host.said("run")
     host.said("restore", "--into", host.data / "restored")
-    install()
     done = subprocess.run(
         ["redis-check-rdb", host.data / "restored/registry/redis/dump.rdb"], capture_output=True, text=True, check=True
     )

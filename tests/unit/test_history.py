@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import pytest
 import yaml
 
 from pryv_platform.capacity.measured import measured_address
@@ -62,12 +61,6 @@ LINES = {
     ("sockets", "open"): 12,
     ("users", "users"): 4000,
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def programs() -> None:
-    """Have promtool installed where it is not."""
-    subprocess.run([Path(__file__).with_name("install")], check=True, stdin=subprocess.DEVNULL)
 
 
 def sample(labels: dict[str, str], value: float, name: str = "") -> dict[str, Any]:

@@ -28,12 +28,6 @@ ROUTES = {
 OTHERS = ("/", "/audit/logs", "/followed-slices", "/profile", "/service", "/webhooks")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def program() -> None:
-    """Installs mtail where it is missing."""
-    subprocess.run([CHECKOUT / "tests/unit/install"], check=True)
-
-
 @cache
 def rendered() -> str:
     """The program as the role writes it."""
