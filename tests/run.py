@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Condition
+from xml.etree import ElementTree
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 RESULTS = CHECKOUT / ".cache" / "test"
@@ -177,6 +178,22 @@ def count(items: Path) -> Result:
     return Result(totals["tests"] - failed - totals["skipped"], failed)
 
 
+def failed_items(items: Path) -> list[str]:
+    """The names of pytest's items that failed, with their modules.
+
+    They stand after all that was said of them, where they are found when only the end of the output is left.
+
+    Args:
+        items: A JUnit report; one that is not there has none.
+    """
+    found = ElementTree.parse(items).iter("testcase") if items.exists() else ()
+    return [
+        f"{item.get('classname')} {item.get('name')}"
+        for item in found
+        if item.find("failure") is not None or item.find("error") is not None
+    ]
+
+
 def reasons(output: str) -> list[str]:
     """The lines of a step's output in which Ansible and pytest say what failed, the first of them, cut short.
 
@@ -258,7 +275,8 @@ def main() -> int:
     passed, failed = (sum(getattr(result, kind) for result in results.values()) for kind in ("passed", "failed"))
     worked, there = (now - before for now, before in zip(busy(), (worked, there), strict=True))
     share = f"processors busy for {100 * worked / max(there, 1):.0f} % of it"
-    print(*table(results), f"took {time.monotonic() - start:.0f} s, {share}", sep="\n")
+    names = [f"failed: {name}: {item}" for name in bad for item in failed_items(RESULTS / f"{name}.xml")]
+    print(*table(results), *names, f"took {time.monotonic() - start:.0f} s, {share}", sep="\n")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 

@@ -36,6 +36,15 @@ def test_counting(script: str, *, counts: bool, passed: int, failed: int) -> Non
     assert run.run(run.Step("step", ["sh", "-c", script], counts=counts)) == run.Result(passed, failed)
 
 
+def test_items_that_failed_are_named(tmp_path: Path) -> None:
+    case = '<testcase classname="tests.{0}" name="test_{0}">{1}</testcase>'
+    cases = case.format("a", "") + case.format("b", "<failure/>") + case.format("c", "<error/>")
+    report = tmp_path / "report.xml"
+    assert run.failed_items(report) == []
+    report.write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
+    assert run.failed_items(report) == ["tests.b test_b", "tests.c test_c"]
+
+
 def test_output_of_a_failed_step_is_shown_and_of_a_good_one_kept(capsys: pytest.CaptureFixture[str]) -> None:
     run.run(run.Step("good", ["echo", "all is well"]))
     run.run(run.Step("bad", ["sh", "-c", "echo 'this is why' >&2; exit 3"]))
