@@ -21,7 +21,7 @@ INHIBITIONS: Sequence[tuple[str, str, Sequence[str]]] = (
     # nginx answers in the name of the registry, which does not.
     ('alertname="RegistryDown"', 'alertname="HttpsDown",name=~"reg[.].+"', ("host",)),
     # What is critical says more than that something is not well.
-    ('severity="critical"', 'alertname="VerifyFails"', ("host",)),
+    ('severity="critical"', 'alertname=~"VerifyFails|VerifyPlatformFails"', ("host",)),
 )
 
 

@@ -219,7 +219,8 @@ def _silences(topology: Mapping[str, Any], host: str) -> Iterable[dict[str, Any]
         summary=f"{host} says nothing of itself",
         description="It is there, but its nginx or what tells of the host is not.",
     )
-    missing = [f'absent(pryv_{look}_time_seconds{{host="{host}"}})' for look in ("metrics", "verify")]
+    looks = ["metrics", "verify", *(["verify_platform"] if host in topology["monitoring"] else [])]
+    missing = [f'absent(pryv_{look}_time_seconds{{host="{host}"}})' for look in looks]
     missing += [_lacks(f'up{{job="{job}",host="{host}"}}') for job in jobs]
     yield _rule(
         topology,

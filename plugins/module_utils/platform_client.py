@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible.module_utils.named_https import HTTPS, Connection, trust
+from .named_https import HTTPS, Connection, trust
 
 try:
     import dns.exception

@@ -128,10 +128,12 @@ def present(platform: Mapping[str, Any], now: int, states: Mapping[str, Mapping[
             "node_boot_time_seconds": now - 40 * DAY,
             "pryv_verify_problems": 0,
             "pryv_verify_time_seconds": now - 150,
+            "pryv_verify_platform_problems": 0,
             **states.get(host, {}),
         }.items():
             if value is not None:
-                add(name, own, value)
+                # This one is told by who looks at the host.
+                add(name, {**own, "host": "mon1", "of": host} if "platform" in name else own, value)
     for host, keeper in platform["backups"].items():
         add("pryv_backup_time_seconds", {"job": "node", "host": host}, now - 5 * 3600)
         add("pryv_backup_oldest_seconds", {"job": "node", "host": host}, 26 * 3600)

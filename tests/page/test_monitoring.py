@@ -103,7 +103,7 @@ def unwell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
             {
                 "co2": {"up": 0, "pryv_verify_time_seconds": now - 3 * 3600},
                 "reg2": {"node_reboot_required": 1, "pryv_verify_problems": 2},
-                "web1": {"apt_upgrades_pending": None},
+                "web1": {"apt_upgrades_pending": None, "pryv_verify_platform_problems": 1},
                 "bk1": {"pryv_verify_problems": None, "pryv_verify_time_seconds": None},
             },
         ),
@@ -190,6 +190,8 @@ def test_it_says_first_how_the_platform_is(look: Any, unwell: Host) -> None:
     assert ["co3drains", "✓ well", "7'700", "5'000", "9'999", " 77 %"] in [
         [*row[:5], f" {row[5].strip()}"] for row in rows if len(row) == 6
     ]
+    outside = {row[0]: row.pop(4) for row in rows if len(row) == 8}
+    assert (outside["web1"], outside["reg2"]) == ("✕ 1 problem", "✓ well")
     verified = {row[0]: row.pop(3) for row in rows if len(row) == 7}
     assert ["reg2", "registry", "✓ well", "61 days", "3", "! waits"] in rows
     assert ["web1", "web", "✓ well", "61 days", "0", "no"] in rows

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from pryv_metrics import verify
+from pryv_metrics import verify, verify_platform
 
 #: Docker's command, which answers what lies beside it.
 DOCKER = r"""#!/bin/sh
@@ -71,3 +71,32 @@ def test_a_host_without_projects_has_no_docker_to_ask(host: Path) -> None:
     (host / "core/compose.yml").unlink()
     (host / "docker").unlink()
     assert told(host)["pryv_verify_problems"] == 0
+
+
+def test_what_clients_see_is_told_by_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing listens at any address: each look at the only host fails."""
+    topology = {
+        "domain": "a.test",
+        "leader": "reg1",
+        "followers": [],
+        "hosts": {
+            "reg1": {"roles": ["registry"], "public_address": "127.0.0.9"},
+            "mon1": {"roles": ["monitoring"], "public_address": "127.0.0.8"},
+        },
+        "hostings": {"ch": {}},
+        "name_servers": [{"name": "dns1", "host": "reg1"}],
+        "names": {"co1.a.test": ["127.0.0.7"]},
+        "flows": [],
+        "service_names": {"register": "reg.a.test", "pages": "sw.a.test"},
+        "ports": {"redis": 6379},
+    }
+    result, authority = tmp_path / "verify-platform.prom", tmp_path / "ca.pem"
+    authority.write_text("")
+    settings = {"host": "mon1", "topology": topology, "authority": str(authority), "file": str(result)}
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    monkeypatch.setattr("sys.argv", ["pryv-verify-platform", f"--configuration={tmp_path / 'settings.json'}"])
+    assert verify_platform.main() == 0
+    told = dict(line.split() for line in result.read_text().splitlines() if line[0] != "#")
+    assert float(told['pryv_verify_platform_problems{of="reg1"}']) > 5
+    assert told['pryv_verify_platform_problems{of="mon1"}'] == "0"
+    assert float(told["pryv_verify_platform_time_seconds"]) == pytest.approx(time.time(), abs=60)

@@ -24,8 +24,9 @@ import dns.query
 import dns.rdatatype
 import dns.rrset
 import pytest
-from ansible.module_utils import named_https, platform_client, platform_user
-from ansible.module_utils.platform_client import RENEW, Check, CheckError, Client, Reply, frame
+from ansible.module_utils import named_https, platform_client, platform_surface, platform_user
+from ansible.module_utils.platform_client import RENEW, Check, CheckError, Client, Record, Reply, frame
+from ansible.module_utils.platform_surface import Surface
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -186,7 +187,7 @@ def verdicts(client: FakePlatform, **settings: Any) -> dict[str, str]:
         settings: What its inventory says of the core.
     """
     platform = pc.Platform({**PARAMETERS, "cores": {"co2": settings}}, client)
-    platform._user("co2")
+    platform.visit("co2")
     return {check.what: check.found for check in platform.record.checks}
 
 
@@ -282,7 +283,7 @@ def test_core_of_another_zone_is_not_offered() -> None:
     client = FakePlatform()
     client.offered = f"https://co9.{DOMAIN}/"
     platform = pc.Platform(PARAMETERS, client)
-    platform._zone("ch")
+    platform.surface._zone("ch")
     assert "no core that takes users of the zone" in platform.record.checks[0].found
 
 
@@ -349,7 +350,7 @@ def test_what_hosts_say_of_their_services_is_part_of_the_report() -> None:
 
 def test_certificate_must_hold_domain_and_wildcard() -> None:
     certificate = {"subjectAltName": (("DNS", f"*.{DOMAIN}"), ("IP Address", "192.0.2.1"))}
-    assert pc.covers(certificate, [DOMAIN, f"*.{DOMAIN}"]) == [DOMAIN]
+    assert platform_surface.covers(certificate, [DOMAIN, f"*.{DOMAIN}"]) == [DOMAIN]
 
 
 def test_frame_is_masked_text() -> None:
@@ -427,34 +428,48 @@ def test_greeting_of_an_old_client_is_one_that_a_library_takes(tmp_path: Path, m
         assert not Client(None, 5).refuses_old_tls("127.0.0.1", "test")
 
 
-def platform_at(address: str, **parameters: Any) -> pc.Platform:
+def surface_at(address: str, *, ca: str | None = None, source: str = "", **changes: Any) -> Surface:
     """A platform whose hosts are all at an address, looked at by a real client.
 
     Args:
         address: The address.
-        parameters: Parameters of the module.
+        ca: What the client trusts, as PEM text.
+        source: The host that looks.
+        changes: What is different in the topology.
     """
     hosts = {name: {**host, "public_address": address} for name, host in TOPOLOGY["hosts"].items()}
-    given = {**PARAMETERS, "topology": {**TOPOLOGY, "hosts": hosts}, **parameters}
-    return pc.Platform(given, Client(parameters.get("ca"), 5))
+    return Surface({**TOPOLOGY, "hosts": hosts, **changes}, Client(ca, 5), Record(), 14, source)
 
 
-def failures(platform: pc.Platform) -> dict[str, str]:
-    return {check.what: check.found for check in platform.record.checks if check.found}
+def failures(surface: Surface) -> dict[str, str]:
+    return {check.what: check.found for check in surface.record.checks if check.found}
 
 
 def test_port_that_is_open_is_told_from_one_that_is_closed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as other:
         opened, closed = server.getsockname()[1], other.getsockname()[1]
         other.close()
-        platform = platform_at("127.0.0.1")
-        platform.topology = {**platform.topology, "ports": {"redis": closed, "register": opened}}
-        platform._ports("co1")
-        assert [check.found for check in platform.record.checks] == [f"{opened} open"]
+        surface = surface_at("127.0.0.1", ports={"redis": closed, "register": opened})
+        surface._ports("co1")
+        assert [check.found for check in surface.record.checks] == [f"{opened} open"]
         server.close()
-        platform.record.checks.clear()
-        platform._ports("co1")
-        assert [check.found for check in platform.record.checks] == [""]
+        surface.record.checks.clear()
+        surface._ports("co1")
+        assert [check.found for check in surface.record.checks] == [""]
+
+
+def test_port_that_is_open_to_the_host_that_looks_is_left_out() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        opened = server.getsockname()[1]
+        flows = [{"source": "mon1", "target": "co1", "port": opened}]
+        for source, host, found in (
+            ("mon1", "co1", ""),
+            ("mon1", "co2", f"{opened} open"),
+            ("", "co1", f"{opened} open"),
+        ):
+            surface = surface_at("127.0.0.1", source=source, ports={"metrics": opened}, flows=flows)
+            surface._ports(host)
+            assert [check.found for check in surface.record.checks] == [found]
 
 
 class NameServer(threading.Thread):
@@ -497,10 +512,10 @@ class NameServer(threading.Thread):
 def test_wrong_dns_answer_is_told(monkeypatch: pytest.MonkeyPatch, server: NameServer, found: str) -> None:
     server.start()
     monkeypatch.setattr("dns.query.udp", partial(dns.query.udp, port=server.socket.getsockname()[1]))
-    platform = platform_at("127.0.0.1")
-    platform._dns("reg1")
-    assert failures(platform).get(f"DNS knows co1.{DOMAIN}", "") == found
-    assert failures(platform)[f"DNS has the start of authority of {DOMAIN}"]
+    surface = surface_at("127.0.0.1")
+    surface._dns("reg1")
+    assert failures(surface).get(f"DNS knows co1.{DOMAIN}", "") == found
+    assert failures(surface)[f"DNS has the start of authority of {DOMAIN}"]
 
 
 def test_name_server_that_is_down_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -508,10 +523,10 @@ def test_name_server_that_is_down_is_told(monkeypatch: pytest.MonkeyPatch) -> No
         raise dns.exception.Timeout
 
     monkeypatch.setattr("dns.query.udp", nobody)
-    platform = platform_at("127.0.0.1")
-    platform._dns("reg1")
-    assert len(failures(platform)) == len(platform.record.checks)
-    assert all("no answer from 127.0.0.1:53/udp" in found for found in failures(platform).values())
+    surface = surface_at("127.0.0.1")
+    surface._dns("reg1")
+    assert len(failures(surface)) == len(surface.record.checks)
+    assert all("no answer from 127.0.0.1:53/udp" in found for found in failures(surface).values())
 
 
 def certificate(folder: Path, days: float, names: tuple[str, ...]) -> tuple[Path, Path]:
@@ -632,13 +647,13 @@ def test_what_is_wrong_with_a_host_is_told(
         monkeypatch.setattr(platform_client, "HTTPS", port)
         monkeypatch.setattr(named_https, "HTTPS", port)
         monkeypatch.setattr(Client, "is_open", lambda *_: False)  # port 80
-        platform = platform_at("127.0.0.1", ca=trusted.read_text())
-        platform._https("co1")
-    found = failures(platform)
+        surface = surface_at("127.0.0.1", ca=trusted.read_text())
+        surface._https("co1")
+    found = failures(surface)
     if any("certificate " in text for text in expected.values()):
         # Without a certificate that can be trusted there is no answer either.
         assert "no answer" in found.pop("HTTP headers", "no answer")
-        remedies = {check.remedy for check in platform.record.checks if "certificate " in check.found}
+        remedies = {check.remedy for check in surface.record.checks if "certificate " in check.found}
         assert remedies <= {RENEW}, remedies
     assert found.keys() == expected.keys(), found
     for what, text in expected.items():
@@ -653,11 +668,11 @@ def port_80(monkeypatch: pytest.MonkeyPatch, number: int, redirects: bool) -> st
         number: The port that stands for it.
         redirects: Whether the topology has it open.
     """
-    monkeypatch.setattr(pc, "HTTP", number)
-    platform = platform_at("127.0.0.1")
-    platform.topology = {**platform.topology, "flows": [{"target": "co1", "port": number}] if redirects else []}
-    platform._https("co1")
-    return failures(platform).get("HTTP only leads to HTTPS", "")
+    monkeypatch.setattr(platform_surface, "HTTP", number)
+    flows = [{"source": "any", "target": "co1", "port": number}] if redirects else []
+    surface = surface_at("127.0.0.1", flows=flows)
+    surface._https("co1")
+    return failures(surface).get("HTTP only leads to HTTPS", "")
 
 
 @pytest.mark.parametrize(
@@ -683,10 +698,10 @@ def test_closed_port_80(monkeypatch: pytest.MonkeyPatch, redirects: bool, expect
 def test_host_that_is_down_is_told_in_every_check(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setattr(platform_client, "HTTPS", server.getsockname()[1])
-    platform = platform_at("127.0.0.1")
-    platform._https("co1")
+    surface = surface_at("127.0.0.1")
+    surface._https("co1")
     for what in (f"certificate for co1.{DOMAIN}", "TLS 1.2", "TLS 1.3", "TLS 1.1 is refused", "HTTP headers"):
-        assert "refused" in failures(platform)[what]
+        assert "refused" in failures(surface)[what]
 
 
 def test_core_whose_container_is_stopped_is_told() -> None:

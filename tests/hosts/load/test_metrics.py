@@ -287,6 +287,33 @@ def test_what_goes_wrong_is_seen_at_once(watcher: Watcher, user: str) -> None:
     assert found["pryv_firewall_as_configured"] == 1
 
 
+def test_what_clients_see_is_seen_from_the_monitoring_host(watcher: Watcher, user: str) -> None:
+    """Of all hosts: nothing is wrong, until a header is missing that no other look asks for."""
+    watching, machine = watcher.platform.machine(watcher.name), watcher.platform.machine(user)
+
+    def wrong() -> dict[str, float]:
+        watching.check_output("systemctl start pryv-verify-platform.service")
+        lines = watching.check_output("grep ^pryv_ /var/lib/prometheus/node-exporter/verify-platform.prom").splitlines()
+        found = dict(re.findall(r'^pryv_verify_platform_problems{of="(.+)"} (\d+)$', "\n".join(lines), re.MULTILINE))
+        assert set(found) == set(watcher.platform.topology["hosts"])
+        return {host: float(number) for host, number in found.items() if number != "0"}
+
+    since = watching.check_output("date +%s")
+    assert wrong() == {}, watching.check_output(f"journalctl --unit pryv-verify-platform --since @{since} --output cat")
+    header = machine.check_output(
+        "grep --recursive --files-with-matches Strict-Transport-Security /etc/nginx"
+    ).splitlines()
+    assert header
+    machine.check_output(f"sed --in-place=.kept /Strict-Transport-Security/d {' '.join(header)} && nginx -s reload")
+    try:
+        assert wrong() == {user: 1}
+        said = watching.check_output(f"journalctl --unit pryv-verify-platform --since @{since} --output cat")
+        assert f"{user}: HTTP headers: Strict-Transport-Security is missing" in said
+    finally:
+        machine.check_output(f"mv {header}.kept {header} && nginx -s reload")
+    assert wrong() == {}
+
+
 def test_exporters_cost_little(watcher: Watcher) -> None:
     """Their memory, and the time of processors that a look takes; docs/performance.md has the figures."""
     for host in watcher.platform.topology["hosts"]:

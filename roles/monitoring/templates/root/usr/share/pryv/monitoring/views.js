@@ -115,11 +115,16 @@ function backupSection({ platform, samples, at }) {
     : element('p', {}, 'No host is backed up by this toolkit.'));
 }
 
+/** Return whether verify found problems. */
+function judged(problems) {
+  return answer(problems === undefined ? undefined : !problems, 'well', count(problems, 'problem'));
+}
+
 /** Return what verify found at its last look at a host's services, and when that was. */
 function verified(samples, host, now) {
   const problems = samples.least('pryv_verify_problems', { host });
   const time = samples.least('pryv_verify_time_seconds', { host });
-  return element('span', {}, answer(problems === undefined ? undefined : !problems, 'well', count(problems, 'problem')), ', ', ago(time, now, LOOKS));
+  return element('span', {}, judged(problems), ', ', ago(time, now, LOOKS));
 }
 
 function upkeepSection({ platform, samples, at, hosts }) {
@@ -130,13 +135,13 @@ function upkeepSection({ platform, samples, at, hosts }) {
     // Both are told by the same program, which says nothing of updates while none waits.
     const updates = samples.sum('apt_upgrades_pending', { host }) ?? (reboot === undefined ? undefined : 0);
     return [
-      link(host), platform.hosts[host].roles.join(', '), badge(hosts[host]), verified(samples, host, at),
+      link(host), platform.hosts[host].roles.join(', '), badge(hosts[host]), verified(samples, host, at), judged(samples.sum('pryv_verify_platform_problems', { of: host })),
       end === undefined ? 'unknown' : element('span', { class: days < 14 ? 'missed' : null }, count(Math.floor(days), 'day')),
       updates === undefined ? 'unknown' : number(updates),
       reboot === undefined ? 'unknown' : reboot ? element('span', { class: 'unsure' }, '! waits') : 'no',
     ];
   });
-  return section('hosts', 'Hosts', table('State and upkeep of every host', ['host', 'roles', 'state', 'services, by verify', 'certificate', 'updates that wait', 'reboot'], rows, [5]));
+  return section('hosts', 'Hosts', table('State and upkeep of every host', ['host', 'roles', 'state', 'services, by verify', 'from outside, by verify', 'certificate', 'updates that wait', 'reboot'], rows, [6]));
 }
 
 /** The platform as a whole. */
