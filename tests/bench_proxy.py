@@ -64,7 +64,9 @@ def configurations() -> dict[str, Path]:
         text = re.sub(r"listen (\S*:)?80\b", f"listen 127.0.0.1:{REDIRECT}", text)
         # Where it listens on several addresses, that is the same line again.
         text = re.sub(r"^( *listen 127\.0\.0\.1:[^\n]*\n)\1+", r"\1", text, flags=re.MULTILINE)
-        text = text.replace("127.0.0.1:3000", f"127.0.0.1:{SERVICE}").replace("/run/nginx.pid", f"{FOLDER}/core.pid")
+        # All processes of the core are the one service.
+        text = re.sub(r"server 127\.0\.0\.1:\d+ max_fails", f"server 127.0.0.1:{SERVICE} max_fails", text)
+        text = text.replace("/run/nginx.pid", f"{FOLDER}/core.pid")
         text = text.replace("/etc/nginx/", f"{FOLDER}/nginx/").replace("/var/log/nginx/", f"{FOLDER}/")
         path.write_text(text)
     main = FOLDER / "nginx/nginx.conf"
@@ -120,7 +122,7 @@ def ask(name: str, proxy: str, method: str, master: int) -> tuple[float, float, 
 
 def main() -> None:
     """Measures in turns, so that what else the machine does hits both."""
-    name, rounds = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    name, rounds = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 15
     hosts = Path("/etc/hosts")
     known = hosts.read_text()
     hosts.write_text(f"{known}127.0.0.1 {name}\n")
