@@ -186,7 +186,10 @@ def failed_items(items: Path) -> list[str]:
     Args:
         items: A JUnit report; one that is not there has none.
     """
-    found = ElementTree.parse(items).iter("testcase") if items.exists() else ()
+    try:
+        found = ElementTree.parse(items).iter("testcase") if items.exists() else ()
+    except ElementTree.ParseError:  # pytest was killed while it wrote
+        return []
     return [
         f"{item.get('classname')} {item.get('name')}"
         for item in found

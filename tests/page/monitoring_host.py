@@ -24,6 +24,8 @@ ROOT = Path(__file__).parents[2]
 TREE = ROOT / "roles/monitoring/templates/root"
 PAGE = TREE / "usr/share/pryv/monitoring"
 YEAR, DAY = 365 * 86400, 86400
+#: What the host that monitors tells of others, and which one that is.
+OUTSIDE, WATCHER = "pryv_verify_platform_problems", "mon1"
 #: What is dangerous if a page takes it for markup or for a question of its own.
 HOSTILE = '<img src=x onerror="window.hurt=1">"}'
 #: What role monitoring's nginx lets the page do.
@@ -128,12 +130,13 @@ def present(platform: Mapping[str, Any], now: int, states: Mapping[str, Mapping[
             "node_boot_time_seconds": now - 40 * DAY,
             "pryv_verify_problems": 0,
             "pryv_verify_time_seconds": now - 150,
-            "pryv_verify_platform_problems": 0,
+            OUTSIDE: 0,
             **states.get(host, {}),
         }.items():
-            if value is not None:
-                # This one is told by who looks at the host.
-                add(name, {**own, "host": "mon1", "of": host} if "platform" in name else own, value)
+            if value is not None and (name, host) != (OUTSIDE, WATCHER):
+                # That is told by who looks at the host, which does not look at itself.
+                add(name, {**own, "host": WATCHER, "of": host} if name == OUTSIDE else own, value)
+    add("pryv_verify_platform_time_seconds", {"job": "node", "host": WATCHER}, now - 400)
     for host, keeper in platform["backups"].items():
         add("pryv_backup_time_seconds", {"job": "node", "host": host}, now - 5 * 3600)
         add("pryv_backup_oldest_seconds", {"job": "node", "host": host}, 26 * 3600)

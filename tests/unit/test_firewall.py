@@ -20,6 +20,8 @@ TOPOLOGY = {
     "domain": "pryv.test",
     "flows": [],
     "followers": [],
+    "hosts": {"co1": {"public_address": "192.0.2.1"}, "web1": {"public_address": "192.0.2.3"}},
+    "monitoring": [],
     "names": {"co1.pryv.test": ["192.0.2.1"], "co2.pryv.test": ["192.0.2.2"], "reg.pryv.test": ["192.0.2.9"]},
     "ports": PORTS,
     "zones": {"ch": ["co1"], "us": ["co2"]},
@@ -65,6 +67,14 @@ def test_a_disk_opens_at_the_next_boot_whatever_a_host_may_reach() -> None:
 @pytest.mark.parametrize("other", [{"data_disk_unlock": "tpm2"}, {"data_disk_device": ""}, {"firewall_egress": None}])
 def test_nothing_is_opened_that_no_disk_needs(other: dict[str, Any]) -> None:
     assert "skuid" not in rules(**{"firewall_egress": [], **TANG, **other})
+
+
+def test_a_host_that_monitors_reaches_the_ports_that_should_be_closed() -> None:
+    for monitoring in ([], ["co1"]):
+        output = rules(firewall_egress=[], topology={**TOPOLOGY, "monitoring": monitoring}).partition("chain egress {")[
+            2
+        ]
+        assert ("ip daddr { 192.0.2.1, 192.0.2.3 } meta l4proto tcp accept\n" in output) == bool(monitoring)
 
 
 def test_private_addresses_that_containers_need_are_listed() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from pryv_metrics import verify, verify_platform
+from pryv_metrics.platform_client import Record
 
 #: Docker's command, which answers what lies beside it.
 DOCKER = r"""#!/bin/sh
@@ -98,5 +99,13 @@ def test_what_clients_see_is_told_by_host(tmp_path: Path, monkeypatch: pytest.Mo
     assert verify_platform.main() == 0
     told = dict(line.split() for line in result.read_text().splitlines() if line[0] != "#")
     assert float(told['pryv_verify_platform_problems{of="reg1"}']) > 5
-    assert told['pryv_verify_platform_problems{of="mon1"}'] == "0"
+    assert 'pryv_verify_platform_problems{of="mon1"}' not in told
     assert float(told["pryv_verify_platform_time_seconds"]) == pytest.approx(time.time(), abs=60)
+
+
+def test_a_look_that_nobody_expected_to_fail_is_told_and_others_go_on() -> None:
+    record = Record()
+    verify_platform.careful(lambda: [].remove("a"), record, "reg1")
+    assert [(check.where, check.found) for check in record.checks] == [("reg1", "ValueError: list.remove(x): x not in list")]
+    (sample, _) = verify_platform.samples(record.checks, ["reg1"], "reg1")
+    assert (sample.value, sample.labels) == (1, {"of": "reg1"})

@@ -43,6 +43,8 @@ def test_items_that_failed_are_named(tmp_path: Path) -> None:
     assert run.failed_items(report) == []
     report.write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
     assert run.failed_items(report) == ["tests.b test_b", "tests.c test_c"]
+    report.write_text(f"<testsuites><testsuite>{cases}")
+    assert run.failed_items(report) == []
 
 
 def test_output_of_a_failed_step_is_shown_and_of_a_good_one_kept(capsys: pytest.CaptureFixture[str]) -> None:

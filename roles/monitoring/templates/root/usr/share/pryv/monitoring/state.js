@@ -12,6 +12,7 @@ const NOW = `{__name__=~"${[
   'up', 'pryv_core_users', 'pryv_backup_time_seconds', 'pryv_backup_oldest_seconds', 'pryv_backup_ok', 'pryv_drill_time_seconds', 'pryv_drill_ok',
   'pryv_certificate_not_after_seconds', 'apt_upgrades_pending', 'node_reboot_required', 'node_boot_time_seconds',
   'pryv_metrics_time_seconds', 'pryv_verify_problems', 'pryv_verify_time_seconds', 'pryv_verify_platform_problems',
+  'pryv_verify_platform_time_seconds',
 ].join('|')}"} or label_replace(max by (host) (timestamp(up)), "__name__", "sampled", "", "")`;
 
 /** What a state is called, its sign, and the class that colours it; the worst first. */

@@ -7,8 +7,9 @@ import { get, range } from './prometheus.js';
 import { STATES } from './state.js';
 
 const DAY = 86400;
-/** How old, in seconds, verify's last look may be: as VerifyMissed has it. */
+/** How old, in seconds, verify's last looks may be, at a host's services and from outside: as VerifyMissed and VerifyPlatformMissed have it. */
 const LOOKS = 960;
+const PLATFORM_LOOKS = 2880;
 
 function badge(state) {
   const { word, sign, look } = STATES[state];
@@ -115,16 +116,22 @@ function backupSection({ platform, samples, at }) {
     : element('p', {}, 'No host is backed up by this toolkit.'));
 }
 
-/** Return whether verify found problems. */
-function judged(problems) {
-  return answer(problems === undefined ? undefined : !problems, 'well', count(problems, 'problem'));
+/** Return what verify found at its last look, and when that was. */
+function seen(problems, time, now, late) {
+  return element('span', {}, answer(problems === undefined ? undefined : !problems, 'well', count(problems, 'problem')), ', ', ago(time, now, late));
 }
 
-/** Return what verify found at its last look at a host's services, and when that was. */
-function verified(samples, host, now) {
-  const problems = samples.least('pryv_verify_problems', { host });
-  const time = samples.least('pryv_verify_time_seconds', { host });
-  return element('span', {}, judged(problems), ', ', ago(time, now, LOOKS));
+/** Return what a host found at its last look at its own services. */
+function inside(samples, host, now) {
+  return seen(samples.least('pryv_verify_problems', { host }), samples.least('pryv_verify_time_seconds', { host }), now, LOOKS);
+}
+
+/** Return the worst that hosts that monitor found at their last look at a host from outside. */
+function outside(samples, host, now) {
+  const looks = samples.all('pryv_verify_platform_problems', { of: host });
+  if (!looks.length) return 'unknown';
+  const times = looks.map(({ labels }) => samples.least('pryv_verify_platform_time_seconds', { host: labels.host }));
+  return seen(Math.max(...looks.map(({ value }) => value)), Math.min(...times), now, PLATFORM_LOOKS);
 }
 
 function upkeepSection({ platform, samples, at, hosts }) {
@@ -135,7 +142,7 @@ function upkeepSection({ platform, samples, at, hosts }) {
     // Both are told by the same program, which says nothing of updates while none waits.
     const updates = samples.sum('apt_upgrades_pending', { host }) ?? (reboot === undefined ? undefined : 0);
     return [
-      link(host), platform.hosts[host].roles.join(', '), badge(hosts[host]), verified(samples, host, at), judged(samples.sum('pryv_verify_platform_problems', { of: host })),
+      link(host), platform.hosts[host].roles.join(', '), badge(hosts[host]), inside(samples, host, at), outside(samples, host, at),
       end === undefined ? 'unknown' : element('span', { class: days < 14 ? 'missed' : null }, count(Math.floor(days), 'day')),
       updates === undefined ? 'unknown' : number(updates),
       reboot === undefined ? 'unknown' : reboot ? element('span', { class: 'unsure' }, '! waits') : 'no',
