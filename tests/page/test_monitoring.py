@@ -281,6 +281,7 @@ def test_what_to_do_is_one_key_away(look: Any, unwell: Host) -> None:
     page.press("Tab")
     assert page.evaluate("document.activeElement.innerText") == "To the content"
     page.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "content"
     page.press("Tab")
     page.press("Tab")
     assert page.evaluate("document.activeElement.innerText") == "what to do\nabout HostSilent"
@@ -293,6 +294,9 @@ def test_what_to_do_is_one_key_away(look: Any, unwell: Host) -> None:
         page.press("Tab")
     page.press("Enter")
     page.wait("document.getElementById('heading').innerText === 'co4'")
+    page.evaluate("document.querySelector('.skip').focus()")
+    page.press("Enter")
+    assert page.evaluate("[document.activeElement.id, location.hash]") == ["content", "#host=co4"]
 
 
 def test_it_refreshes_where_the_reader_is(look: Any, unwell: Host) -> None:

@@ -70,6 +70,11 @@ async function refresh({ moved = false } = {}) {
 }
 
 addEventListener('hashchange', () => refresh({ moved: true }));
+// The address says which view is shown: to follow this link would leave it, and move the focus when the other one is there.
+document.querySelector('.skip').addEventListener('click', (event) => {
+  event.preventDefault();
+  place.content.focus();
+});
 // A page that nobody sees asks less often than each minute anyway; when it is seen again, it is to be new.
 document.addEventListener('visibilitychange', () => {
   if (!document.hidden && place.pause.getAttribute('aria-pressed') === 'false') refresh();
