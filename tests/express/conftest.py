@@ -20,9 +20,10 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
-from ansible.template import Templar, trust_as_template
+from ansible.template import Templar
 
 from pryv_platform.topology.derivation import derive
+from tests.templates import trusted
 
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]
@@ -46,15 +47,6 @@ def _renderer() -> Any:
     sys.modules[specification.name] = plugin
     specification.loader.exec_module(plugin)
     return plugin.Renderer
-
-
-def _trusted(value: Any) -> Any:
-    """Variables as Ansible has them once it read them from a role: their text may be templates."""
-    if isinstance(value, dict):
-        return {key: _trusted(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_trusted(item) for item in value]
-    return trust_as_template(value) if isinstance(value, str) else value
 
 
 def render(role: str, host: str, **variables: Any) -> dict[str, str]:
@@ -84,7 +76,7 @@ def render(role: str, host: str, **variables: Any) -> dict[str, str]:
         **variables,
     }
     loader = DataLoader()
-    merged = _trusted(merged)
+    merged = trusted(merged)
     action = SimpleNamespace(_loader=loader, _templar=Templar(loader=loader, variables=merged))
     renderer = _renderer()(action, folder / "templates/root", [], {}, merged)
     return {

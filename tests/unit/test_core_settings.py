@@ -12,6 +12,7 @@ from ansible.template import Templar, trust_as_template
 
 from pryv_platform.ports import PORTS
 from pryv_platform.topology.names import service_names
+from tests.templates import trusted
 
 ROLE = Path(__file__).resolve().parents[2] / "roles/core"
 TREE = ROLE / "templates/root/etc/pryv/core"
@@ -26,14 +27,6 @@ FILES = {
 }
 SHARED = ("integrity", "backwardCompatibility", "customExtensions", "custom.systemStreams")
 OTHERS = ("hfs", "metadata", "preview", "webhooks")
-
-
-def trusted(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: trusted(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [trusted(item) for item in value]
-    return trust_as_template(value) if isinstance(value, str) else value
 
 
 def rendered(service: str, **variables: Any) -> dict[str, Any]:

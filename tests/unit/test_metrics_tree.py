@@ -10,20 +10,14 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
+from tests.templates import trusted
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 ROLE = CHECKOUT / "roles/metrics"
 TREE = ROLE / "templates/root"
 #: Every file that the role can place, by its place on a host.
 FILES = {f"/{path.relative_to(TREE)}".removesuffix(".j2") for path in TREE.rglob("*") if not path.is_dir()}
 MAILED = {"monitoring_receivers": [{"name": "a", "mail": ["a@a.test"]}], "monitoring_mail_server": {"host": "a.test"}}
-
-
-def trusted(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: trusted(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [trusted(entry) for entry in value]
-    return trust_as_template(value) if isinstance(value, str) else value
 
 
 def left_out(host: str, monitoring: list[str], **variables: Any) -> list[str]:

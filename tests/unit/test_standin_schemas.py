@@ -13,7 +13,8 @@ from ansible.template import Templar, trust_as_template
 
 from pryv_platform.ports import PORTS
 from tests.standins.standin import config, mongodb, schemas
-from tests.unit.test_core_settings import rendered, trusted
+from tests.templates import trusted
+from tests.unit.test_core_settings import rendered
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 
