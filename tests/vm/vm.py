@@ -71,7 +71,9 @@ SUITE_PACKAGES = {"debian-13": ("systemd-cryptsetup",), "debian-12": ("docker.io
 
 #: What makes a command root's.
 SUDO = () if os.geteuid() == 0 else ("sudo",)
-#: Where SSH keeps connections open.
+#: Who may log in: the one who administers it, and root until it is hardened.
+USERS = ("ops", "root")
+#: Where SSH keeps a connection open, without whose it is and where to.
 CONTROL = "~/.ansible/cp/vm-"
 ROOT_SIZE = "8G"
 #: Emulated, on a machine that is busy otherwise.
@@ -369,7 +371,8 @@ class Machine:
                     os.kill(pid, ending)
                 time.sleep(0.05)
         # Nobody says good-bye to an open connection of a machine that is off.
-        hang_up(CONTROL, self.address)
+        for user in USERS:
+            hang_up(f"{CONTROL}{user}-", self.address)
 
     def grow(self, serial: str, size: str) -> None:
         """Makes a disk larger, while the machine runs or not.
@@ -495,7 +498,7 @@ class Machines:
             "Host *\n  User ops\n"
             f"  IdentityFile {self.folder / 'id_ed25519'}\n  IdentitiesOnly yes\n"
             f"  UserKnownHostsFile {hosts}\n  StrictHostKeyChecking accept-new\n"
-            f"  ControlMaster auto\n  ControlPath {CONTROL}%h\n  ControlPersist 60\n"
+            f"  ControlMaster auto\n  ControlPath {CONTROL}%r-%h\n  ControlPersist 60\n"
         )
 
     def env(self) -> dict[str, str]:
@@ -504,7 +507,7 @@ class Machines:
         return {
             "ANSIBLE_PRIVATE_KEY_FILE": str(self.folder / "id_ed25519"),
             "ANSIBLE_SSH_COMMON_ARGS": f"-o UserKnownHostsFile={hosts} -o StrictHostKeyChecking=accept-new",
-            "ANSIBLE_SSH_CONTROL_PATH": f"{CONTROL}%%h",
+            "ANSIBLE_SSH_CONTROL_PATH": f"{CONTROL}%%r-%%h",
             # An emulated machine may be slow to greet.
             "ANSIBLE_TIMEOUT": "60",
         }
