@@ -3,14 +3,15 @@
 Usage: tests/run.py [--fast] [STEP ...]
 
 A step is a linter, the unit tests, the tests of pages in a browser, those of nginx beside Express, or a molecule
-scenario. All steps run, whatever fails, two at a time, and a short one beside two scenarios. The output of a step that
-fails is shown, that of all is kept under .cache/test. Each linter, each scenario and each pytest item counts as one.
-A table of what each step took stands at the end.
+scenario. All steps run, whatever fails, two scenarios at a time, and beside them another step with the time that they
+leave. The output of a step that fails is shown, that of all is kept under .cache/test. Each linter, each scenario and
+each pytest item counts as one. A table of what each step took stands at the end.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import signal
@@ -44,11 +45,14 @@ AT_ONCE = 2
 #: Scenarios on virtual machines, of which one runs at a time. They begin at once, beside what must not be disturbed.
 ON_MACHINES = ("disk", "vm")
 
-#: Scenarios that measure how fast hosts are: nothing but a virtual machine runs beside them.
+#: Scenarios that measure how fast hosts are: none but that of a virtual machine runs beside them.
 UNDISTURBED = ("add_core_and_faults", "poc")
 
 #: The others that take minutes, longest first, so that the last steps of a run are short.
 LONG = ("privacy", "development", "load")
+
+#: The niceness of steps that are no scenarios: the processors' time that scenarios leave is enough for them.
+LAST_IN_LINE = 19
 
 #: Longer than any step takes, one with a quiet hour in it; a step that hangs shall not keep the others from running.
 STEP_SECONDS = 2 * 60 * 60
@@ -106,10 +110,12 @@ def fits(step: Step, running: Collection[Step]) -> bool:
     """Whether a step may begin beside others."""
     together = [step, *running]
     scenarios = [one for one in together if one.is_scenario]
-    others = [one.name for one in together if one.name not in ON_MACHINES]
-    if len(scenarios) > AT_ONCE or len(together) > len(scenarios) + max(1, AT_ONCE - len(scenarios)):
+    fleets = [one.name for one in scenarios if one.name not in ON_MACHINES]
+    if len(scenarios) > AT_ONCE or len(scenarios) - len(fleets) > 1:
         return False
-    return len(together) - len(others) <= 1 and (len(others) <= 1 or not {*others}.intersection(UNDISTURBED))
+    if len(fleets) > 1 and {*fleets}.intersection(UNDISTURBED):
+        return False
+    return len(together) - len(scenarios) <= max(1, AT_ONCE - len(scenarios))
 
 
 def run_all(chosen: Sequence[Step]) -> dict[str, Result]:
@@ -146,6 +152,14 @@ def busy() -> tuple[int, int]:
     user, nice, system, idle, iowait, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
     worked = user + nice + system + irq + softirq
     return worked, worked + idle + iowait + steal
+
+
+def stand_back(process: int) -> None:
+    """Lets all others have the processors first, as far as the process is still there and the kernel knows how."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, process, LAST_IN_LINE)
+        # Where processors are shared out by session, a process is nice to those of its own session alone.
+        Path(f"/proc/{process}/autogroup").write_text(str(LAST_IN_LINE))
 
 
 def environment(items: Path) -> Mapping[str, str]:
@@ -223,6 +237,8 @@ def run(step: Step) -> Result:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        if not step.is_scenario:
+            stand_back(process.pid)
         try:
             process.wait(STEP_SECONDS)
         except subprocess.TimeoutExpired:

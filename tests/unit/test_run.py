@@ -47,6 +47,12 @@ def test_items_that_failed_are_named(tmp_path: Path) -> None:
     assert run.failed_items(report) == []
 
 
+@pytest.mark.parametrize(("program", "niceness"), [("molecule", "0"), ("pytest", "19")])
+def test_scenarios_have_the_processors_first(program: str, niceness: str) -> None:
+    run.run(run.Step("step", ["sh", "-c", "sleep 0.5; nice", program]))
+    assert (run.RESULTS / "step.log").read_text().strip() == niceness
+
+
 def test_output_of_a_failed_step_is_shown_and_of_a_good_one_kept(capsys: pytest.CaptureFixture[str]) -> None:
     run.run(run.Step("good", ["echo", "all is well"]))
     run.run(run.Step("bad", ["sh", "-c", "echo 'this is why' >&2; exit 3"]))
@@ -86,13 +92,14 @@ def test_what_fits_beside_what_runs() -> None:
     assert run.fits(disk, [poc])
     assert not run.fits(vm, [disk])
     assert run.fits(poc, [vm])
-    assert not run.fits(poc, [unit])
-    assert not run.fits(unit, [vm, poc])
+    assert not run.fits(poc, [vm, load])
     assert not run.fits(load, [poc])
     assert not run.fits(privacy, [vm, load])
     # Short ones fill what others leave.
     assert run.fits(load, [unit])
     assert run.fits(unit, [vm, load])
+    assert run.fits(unit, [vm, poc])
+    assert not run.fits(page, [vm, poc, unit])
     assert not run.fits(page, [load, unit])
     assert run.fits(page, [unit])
     assert not run.fits(page, [unit, unit])
@@ -125,7 +132,7 @@ def test_steps_run_side_by_side_as_far_as_they_fit(monkeypatch: pytest.MonkeyPat
     assert len(together) == len(names)
     assert all(len(group - {"unit"}) <= run.AT_ONCE for group in together)
     assert {"disk", "vm"} not in together
-    assert [group for group in together if "poc" in group and group - {"poc", "disk", "vm"}] == []
+    assert [group for group in together if "poc" in group and group - {"poc", "disk", "vm", "unit"}] == []
 
 
 def test_report_ends_with_what_each_step_took_and_the_count(
