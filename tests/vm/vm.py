@@ -161,6 +161,8 @@ class Base:
             'systemctl --root "$1" --quiet enable systemd-networkd.service vm.service',
             # As the role `packages` installs them: nothing is started by its installation.
             f'systemctl --root "$1" --quiet disable {" ".join(STARTED_BY_ROLES)} tangd.socket',
+            # Who logs in has no services of one's own, which an emulated machine takes seconds to be ready for.
+            'systemctl --root "$1" --quiet mask user@.service',
             'ln -sf ../run/systemd/resolve/stub-resolv.conf "$1/etc/resolv.conf"',
         ]
         # Emulated, apt takes a minute to make its cache.
