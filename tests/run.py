@@ -45,13 +45,13 @@ AT_ONCE = 2
 #: Scenarios on virtual machines, of which one runs at a time. They begin at once, beside what must not be disturbed.
 ON_MACHINES = ("disk", "vm")
 
-#: Scenarios that measure how fast hosts are: none but that of a virtual machine runs beside them.
+#: Scenarios that measure how fast hosts are: beside them run a virtual machine and what stands back, and nothing else.
 UNDISTURBED = ("add_core_and_faults", "poc")
 
 #: The others that take minutes, longest first, so that the last steps of a run are short.
 LONG = ("privacy", "development", "load")
 
-#: The niceness of steps that are no scenarios: the processors' time that scenarios leave is enough for them.
+#: The niceness of linters and unit tests, for which the processors' time that others leave is enough.
 LAST_IN_LINE = 19
 
 #: Longer than any step takes, one with a quiet hour in it; a step that hangs shall not keep the others from running.
@@ -69,11 +69,13 @@ class Step:
         name: What it is called on the command line and in the report.
         command: The program, of the project's environment, and its arguments.
         counts: Whether the step counts by itself, beside the pytest items in it.
+        stands_back: Whether all others have the processors first.
     """
 
     name: str
     command: Sequence[str]
     counts: bool = True
+    stands_back: bool = False
 
     @property
     def is_scenario(self) -> bool:
@@ -96,8 +98,9 @@ def steps(*, fast: bool) -> list[Step]:
     Args:
         fast: Whether to leave out the scenarios.
     """
-    quick = [Step(name, command) for name, command in LINTERS.items()]
-    quick.append(Step("unit", ["pytest", "--quiet", "--numprocesses", "2", "tests/unit"], counts=False))
+    quick = [Step(name, command, stands_back=True) for name, command in LINTERS.items()]
+    unit = ["pytest", "--quiet", "--numprocesses", "2", "tests/unit"]
+    quick.append(Step("unit", unit, counts=False, stands_back=True))
     if fast:
         return quick
     quick += [Step(name, ["pytest", "--quiet", f"tests/{name}"], counts=False) for name in ("page", "express")]
@@ -110,12 +113,12 @@ def fits(step: Step, running: Collection[Step]) -> bool:
     """Whether a step may begin beside others."""
     together = [step, *running]
     scenarios = [one for one in together if one.is_scenario]
-    fleets = [one.name for one in scenarios if one.name not in ON_MACHINES]
-    if len(scenarios) > AT_ONCE or len(scenarios) - len(fleets) > 1:
+    if len(scenarios) > AT_ONCE or len(together) > len(scenarios) + max(1, AT_ONCE - len(scenarios)):
         return False
-    if len(fleets) > 1 and {*fleets}.intersection(UNDISTURBED):
+    if len([one for one in together if one.name in ON_MACHINES]) > 1:
         return False
-    return len(together) - len(scenarios) <= max(1, AT_ONCE - len(scenarios))
+    disturbing = {one.name for one in together if not one.stands_back and one.name not in ON_MACHINES}
+    return len(disturbing) <= 1 or not disturbing.intersection(UNDISTURBED)
 
 
 def run_all(chosen: Sequence[Step]) -> dict[str, Result]:
@@ -237,7 +240,7 @@ def run(step: Step) -> Result:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        if not step.is_scenario:
+        if step.stands_back:
             stand_back(process.pid)
         try:
             process.wait(STEP_SECONDS)

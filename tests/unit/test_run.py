@@ -47,9 +47,9 @@ def test_items_that_failed_are_named(tmp_path: Path) -> None:
     assert run.failed_items(report) == []
 
 
-@pytest.mark.parametrize(("program", "niceness"), [("molecule", "0"), ("pytest", "19")])
-def test_scenarios_have_the_processors_first(program: str, niceness: str) -> None:
-    run.run(run.Step("step", ["sh", "-c", "sleep 0.5; nice", program]))
+@pytest.mark.parametrize(("stands_back", "niceness"), [(False, "0"), (True, "19")])
+def test_others_have_the_processors_before_what_stands_back(*, stands_back: bool, niceness: str) -> None:
+    run.run(run.Step("step", ["sh", "-c", "sleep 0.5; nice"], stands_back=stands_back))
     assert (run.RESULTS / "step.log").read_text().strip() == niceness
 
 
@@ -83,7 +83,7 @@ def test_step_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
 def named(*names: str) -> list[run.Step]:
     """Steps of the real list that do nothing."""
     known = {step.name: step for step in run.steps(fast=False)}
-    return [run.Step(name, ["true", *known[name].command[:1]]) for name in names]
+    return [run.Step(name, ["true", *known[name].command[:1]], stands_back=known[name].stands_back) for name in names]
 
 
 def test_what_fits_beside_what_runs() -> None:
@@ -99,7 +99,7 @@ def test_what_fits_beside_what_runs() -> None:
     assert run.fits(load, [unit])
     assert run.fits(unit, [vm, load])
     assert run.fits(unit, [vm, poc])
-    assert not run.fits(page, [vm, poc, unit])
+    assert not run.fits(page, [vm, poc])
     assert not run.fits(page, [load, unit])
     assert run.fits(page, [unit])
     assert not run.fits(page, [unit, unit])
