@@ -31,7 +31,7 @@ def _misread(node: yaml.ScalarNode, *, is_name: bool, is_planned: bool = False) 
         is_planned: whether it is one of the capacity plan's figures, which people copy as they write them.
     """
     written = node.value
-    if node.style is not None:
+    if node.style:
         return None  # in quotes, or a block: a text
     if node.tag in (INTEGER, FLOAT):
         means = yaml.safe_load(written)
@@ -104,7 +104,7 @@ def yaml_problems(text: str, name: str) -> list[Problem]:
         What is wrong; nothing for what is no YAML.
     """
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.YAMLError:
         return []
     return list(_walk(node, (), name)) if node else []
