@@ -137,6 +137,12 @@ survey:
     apt_lock:
       description: The program that holds dpkg's or apt's lock; none when it is free.
       type: str
+    packages:
+      description: The names of installed packages, with spaces between them.
+      type: str
+    shared_memory_is_closed:
+      description: Whether nothing can be executed from /dev/shm, neither now nor when /etc/fstab has been read again.
+      type: bool
 """
 
 LISTENING, UNCONNECTED = "0A", "07"  # states in /proc/net: TCP's LISTEN, and what UDP shows for a bound socket
@@ -328,6 +334,18 @@ def data_place(directory: str, mounts: str, device: str | None) -> dict[str, t.A
     }
 
 
+def shared_memory_is_closed(mounts: str, table: str) -> bool:
+    """Return whether nothing can be executed from /dev/shm.
+
+    Args:
+        mounts: /proc/self/mountinfo.
+        table: /etc/fstab.
+    """
+    now = re.findall(r"^(?:\S+ ){4}/dev/shm (\S+)", mounts, re.MULTILINE)
+    later = re.findall(r"^\s*tmpfs\s+/dev/shm\s+tmpfs\s+(\S+)", table, re.MULTILINE)
+    return all(found and {"nosuid", "nodev", "noexec"} <= set(found[-1].split(",")) for found in (now, later))
+
+
 # -- networks ------------------------------------------------------------------------------------------------------
 
 
@@ -363,6 +381,14 @@ def apt_lock(locks: str) -> str | None:
     return None
 
 
+def packages(run: Run) -> list[str]:
+    """Return the names of installed packages."""
+    if not Path("/usr/bin/dpkg-query").exists():
+        return []
+    _, output, _ = run(["/usr/bin/dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\\n"])
+    return [line.split()[1] for line in output.splitlines() if line.startswith("installed ")]
+
+
 def main() -> None:
     """Survey the machine."""
     module = AnsibleModule(
@@ -380,6 +406,7 @@ def main() -> None:
     trie = Path("/proc/net/fib_trie").read_text()
     login, became = origin(os.getpid())
     directory, device = module.params["data_directory"], module.params["data_device"]
+    mounts, table = Path("/proc/self/mountinfo").read_text(), Path("/etc/fstab")
     data_disk_gb, data_device_found = data_disk(directory, device)
     module.exit_json(
         changed=False,
@@ -404,10 +431,12 @@ def main() -> None:
             "ipv6": Path("/proc/net/if_inet6").exists(),
             "advertised": advertised(routes6.read_text()) if routes6.exists() else [],
             "listeners": listeners(),
-            "data_place": data_place(directory, Path("/proc/self/mountinfo").read_text(), device),
+            "data_place": data_place(directory, mounts, device),
             "firewalls": firewalls(loaded_tables(module.run_command)),
             "docker": docker(directory, module.run_command),
             "apt_lock": apt_lock(Path("/proc/locks").read_text()),
+            "packages": " ".join(packages(module.run_command)),
+            "shared_memory_is_closed": shared_memory_is_closed(mounts, table.read_text() if table.exists() else ""),
         },
     )
 

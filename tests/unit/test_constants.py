@@ -70,7 +70,7 @@ PATHS = {
     "/etc/pryv/tls": {"roles/pryv/vars/main.yml"},
     "/etc/pryv/data_disk/key": KEYFILE,
     "/var/log/pryv": {"roles/pryv/vars/main.yml"},
-    "/srv/pryv": {"roles/pryv/defaults/main.yml", "roles/preflight/tasks/hosts.yml"},
+    "/srv/pryv": {"roles/pryv/defaults/main.yml", "roles/preflight/tasks/survey.yml"},
     "br-shut": {"roles/pryv/vars/main.yml"},
     r"\b9999\b": {"roles/pryv/vars/main.yml"},
 }

@@ -47,7 +47,7 @@ def rules(**variables: Any) -> str:
         "inventory_hostname": "co1",
         "topology": TOPOLOGY,
         "groups": groups,
-        "docker_container_network": POOL,
+        "docker_address_pool": POOL,
         **computed,
         **variables,
     }

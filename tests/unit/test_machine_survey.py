@@ -384,3 +384,23 @@ def test_it_tells_each_fact_that_roles_read() -> None:
     read = {name for file in files for name in re.findall(r"\bansible_facts\.(\w+)", file.read_text())}
     assert read
     assert read <= set(machine_survey.facts({"ID": "debian", "VERSION_ID": "13"}))
+
+
+@pytest.mark.parametrize(
+    ("now", "later", "closed"),
+    [
+        ("rw,nosuid,nodev,noexec", "nosuid,nodev,noexec", True),
+        ("rw,nosuid,nodev,noexec", None, False),
+        ("rw,nosuid,nodev", "nosuid,nodev,noexec", False),
+        ("rw,nosuid,nodev,noexec", "defaults", False),
+    ],
+)
+def test_shared_memory_is_closed_now_and_after_the_next_boot(now: str, later: str | None, *, closed: bool) -> None:
+    mounts = f"31 25 0:26 / /dev rw - tmpfs udev rw\n32 31 0:27 / /dev/shm {now} shared:3 - tmpfs tmpfs rw\n"
+    table = "# <file system>\n\nUUID=1 / ext4 defaults 0 1\n" + (f"tmpfs /dev/shm tmpfs {later} 0 0\n" if later else "")
+    assert machine_survey.shared_memory_is_closed(mounts, table) is closed
+
+
+def test_packages_that_are_installed_alone() -> None:
+    said = "installed adduser\nconfig-files mail\ninstalled zlib1g\n"
+    assert machine_survey.packages(lambda _: (0, said, "")) == ["adduser", "zlib1g"]

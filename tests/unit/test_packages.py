@@ -24,12 +24,11 @@ def missing(system: str, installed: list[str]) -> list[str]:
         for name, text in yaml.safe_load((ROLES / "packages/vars/main.yml").read_text()).items()
         if isinstance(text, str)
     }
-    lines = [*(f"installed {name}" for name in installed), "config-files mail"]
     variables |= {
         "packages_needs": NEEDS,
         "group_names": ["core"],
         "pryv_system": system,
-        "packages_found": {"stdout_lines": lines},
+        "preflight_survey": {"survey": {"packages": " ".join(installed)}},
     }
     found: list[str] = Templar(DataLoader(), variables).template(trust_as_template("{{ packages_missing }}"))
     return found
