@@ -246,6 +246,11 @@ def test_a_name_that_is_nearly_right() -> None:
 
 def test_secrets_are_not_repeated_in_messages() -> None:
     assert variables(pryv_secrets={"key": "hush"}) == []
+    of_mail = yaml.safe_load((ROOT / "roles/mail/meta/argument_specs.yml").read_text())
+    found = lines(variable_problems(HostVars(co1={"mail_smtp": {"port": "hush"}}), ["co1"], [of_mail], []))
+    assert [line.partition(" -> ")[0] for line in found] == [
+        "error co1: mail_smtp: does not fit what is documented of it"
+    ]
 
 
 def test_a_template_that_only_a_run_can_resolve_passes() -> None:
