@@ -62,7 +62,7 @@ esac
 # restic holds its lock, as all of a unit get it from systemd; restic is slow then, so that it cannot be done before.
 # With one `restic-code` it ends with that exit code. With one `forgets-nothing` it says that it forgot, no more.
 RESTIC = """#!/bin/sh
-echo "restic $*" >>"$FAKE_HOST/calls"
+echo "restic $* hint=$RESTIC_KEY_HINT" >>"$FAKE_HOST/calls"
 case "$*" in
 *" backup "*)
     if [ -e "$FAKE_HOST/at-backup" ]; then

@@ -201,7 +201,7 @@ def test_space_is_what_is_on_the_disk(data: Path) -> None:
     (data / "users/u/attachments/large").write_bytes(b"x" * (2 << 20))
     (data / "users/u/large").write_bytes(b"x" * (3 << 20))
     with files.opened(data, os.O_RDONLY) as source:
-        assert 3 << 20 <= copies.allocated(source, ["users", "not/there"], attachments=False) < 4 << 20
+        assert 3 << 20 <= copies.allocated(source, ["users", "not/there"]) < 4 << 20
 
 
 def test_content_is_copied_between_any_file_systems(tmp_path: Path) -> None:
@@ -225,9 +225,25 @@ def test_a_database_is_read_with_its_log_and_stays_as_it_is(tmp_path: Path) -> N
     )
     before = {path: path.read_bytes() for path in index.parent.iterdir()}
     assert databases.users(tmp_path / "root", "user-index.db", tmp_path / "copy") == {"anna": "c1"}
-    assert databases.damages(tmp_path / "root", tmp_path / "copy") == []
+    assert databases.examine(tmp_path / "root", tmp_path / "copy")[1] == []
     assert {path: path.read_bytes() for path in index.parent.iterdir()} == before
     assert not (tmp_path / "copy").exists()
+
+
+def test_a_database_without_a_log_is_read_in_its_place_and_stays_as_it_is(tmp_path: Path) -> None:
+    whole, broken = tmp_path / "root/a/whole.sqlite", tmp_path / "root/b/broken.sqlite"
+    for path in (whole, broken):
+        make_database(path, "CREATE TABLE t (a TEXT)", "INSERT INTO t VALUES (?)", rows=[("x" * 9000,)])
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+    broken.write_bytes(broken.read_bytes()[:4096] + bytes(8192))
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (whole, broken)}
+    counted, damages = databases.examine(tmp_path / "root", tmp_path / "copy")
+    assert (counted.files, counted.databases) == (2, 2)
+    assert [damage.partition(":")[0] for damage in damages] == ["b/broken.sqlite"]
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (whole, broken)} == before
+    assert [path.stat().st_nlink for path in (whole, broken)] == [1, 1]
 
 
 def test_users_are_read_while_users_come(tmp_path: Path) -> None:

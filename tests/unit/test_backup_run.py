@@ -142,6 +142,10 @@ def test_both_passwords_open_it(tmp_path: Path) -> None:
     assert host.said("init", feed=OPERATOR) == {"changed": True}
     assert host.said("list")["initialised"]
     assert host.said("init", feed=OPERATOR) == {"changed": False}
+    # The one that fits is tried first, from now on.
+    (key,) = (each["id"] for each in json.loads(host.restic("key", "list", "--json")) if each["current"])
+    assert host.said("list")["snapshots"] == []
+    assert host.calls.endswith(f"hint={key}\n")
     (host.root / "password").write_text(OPERATOR)
     assert host.said("list")["snapshots"] == []
     (host.root / "password").write_text("another-password")
@@ -221,6 +225,31 @@ def test_after_a_kill_the_next_run_is_whole(action: str, tmp_path: Path) -> None
     host.said("restore", "--into", host.data / "restored")
     assert (host.data / "restored/core/mongodb/after").read_text() == "the kill"
     assert len(host.said("list")["snapshots"]) == 2
+
+
+def test_locks_that_nobody_holds_do_not_stop_the_next_run(tmp_path: Path) -> None:
+    """Neither those that keep others out, nor those that no call of this host's has left."""
+    host = initialised(core(tmp_path))
+    host.said("run")
+    slow = ["restic", f"--repo={host.repository}", "--no-cache", "--limit-download=1", "check", "--read-data"]
+    with subprocess.Popen(slow, env={**os.environ, "RESTIC_PASSWORD": PASSWORD}, stdout=subprocess.DEVNULL) as other:
+        wait(lambda: list((host.repository / "locks").glob("?" * 64)), "no lock")
+        other.kill()
+    assert host.said("run")["ok"]
+    assert host.calls.count(" unlock") == 1
+    assert not list((host.repository / "locks").iterdir())
+
+
+def test_a_call_that_was_killed_has_its_lock_removed_and_no_other_asks(tmp_path: Path) -> None:
+    host = initialised(core(tmp_path))
+    for _ in range(2):
+        host.said("run")
+    assert " unlock" not in host.calls
+    # As what a restore leaves that was killed.
+    (host.root / "state/unfinished").touch()
+    for _ in range(2):
+        host.said("run")
+    assert host.calls.count(" unlock") == 1
 
 
 def test_what_is_paused_is_released_after_a_kill(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import stat
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,19 +106,25 @@ def prepare(configuration: Settings) -> None:
 
 def make(configuration: Settings, repository: Repository, *, accept_smaller: bool) -> dict[str, Any]:
     """Copies, looks at the copy, and makes the snapshot; says what came of it."""
-    # Locks that nobody holds any more; others are waited for.
-    repository.call("unlock")
+    repository.unlock()
     configuration.work.mkdir(mode=0o700)
-    taken = take(configuration)
+    with ThreadPoolExecutor() as beside:
+        images = beside.submit(containers.images, configuration.projects)
+        version = beside.submit(lambda: repository.version)
+        taken = take(configuration)
     known = settings.read_json(configuration.state / "users.json")
     if known is None:
         known = newest(repository)
     if not accept_smaller:
         refuse_shrinking(taken, known, configuration.shrink_percent)
     ledger = keep_ledger(configuration, repository, taken, known)
-    settings.write_json(configuration.work / LEDGER, ledger)
-    settings.write_json(configuration.work / MANIFEST, describe(configuration, repository, taken))
+    described = describe(configuration, taken, images.result(), version.result())
+    # What outlives a power cut has the disk write the whole copy first.
+    settings.write_json(configuration.work / LEDGER, ledger, lasting=False)
+    settings.write_json(configuration.work / MANIFEST, described, lasting=False)
     said = repository.back_up(configuration.work, configuration.upload_kib)
+    # Before something is written that has to last.
+    copies.remove(configuration.work)
     remembered = {
         "users": sorted(taken.users),
         "user_count": taken.user_count,
@@ -153,7 +160,7 @@ def take(configuration: Settings) -> Taken:
     reflink = copies.shares_blocks(configuration.place)
     with opened(configuration.data, ROOTS) as data, opened(configuration.work, ROOTS) as work:
         # Having looked at all files, the kernel need not look for them during the pause.
-        wanted = copies.allocated(data, configuration.copied, attachments=False)
+        wanted = copies.allocated(data, configuration.copied)
         if reflink:
             # Blocks are shared once they are on the disk.
             os.sync()
@@ -251,18 +258,20 @@ def stored_ledger(repository: Repository) -> list[dict[str, str]]:
     return ledger
 
 
-def describe(configuration: Settings, repository: Repository, taken: Taken) -> dict[str, Any]:
+def describe(
+    configuration: Settings, taken: Taken, images: list[dict[str, Any]], version: tuple[int, ...]
+) -> dict[str, Any]:
     """The manifest."""
     database = configuration.redis
     with opened(configuration.work, ROOTS) as work:
         return {
             "host": configuration.host,
             "time": taken.instant,
-            "restic": ".".join(map(str, repository.version)),
-            "images": containers.images(configuration.projects),
+            "restic": ".".join(map(str, version)),
+            "images": images,
             "users": taken.user_count,
             **manifest.counts(taken.tally),
-            "space": copies.allocated(work, configuration.folders, attachments=True),
+            "space": taken.tally.space,
             "others": taken.tally.others,
             "user_index": configuration.user_index,
             "redis": f"{database.folder}/{database.file}" if database else None,
@@ -277,7 +286,7 @@ def release(configuration: Settings) -> dict[str, bool]:
     Returns:
         `unpaused`: whether containers were paused; `removed`: whether the copy may be gone.
     """
-    unpaused = configuration.project is not None and containers.unpause(configuration.project)
+    unpaused = configuration.project is not None and bool(containers.unpause(configuration.project)[1])
     try:
         with settings.only_one(configuration.state):
             copies.remove(configuration.work)

@@ -35,12 +35,12 @@ def containers(project: str) -> tuple[list[str], list[str]]:
     return running, [line.split()[0] for line in lines if "(Paused)" in line]
 
 
-def unpause(project: str) -> bool:
-    """Lets paused containers go on; whether there were any."""
-    paused = containers(project)[1]
-    if paused:
-        programs.run(["docker", "unpause", *paused])
-    return bool(paused)
+def unpause(project: str) -> tuple[list[str], list[str]]:
+    """Lets paused containers go on; what `containers` said before."""
+    found = containers(project)
+    if found[1]:
+        programs.run(["docker", "unpause", *found[1]])
+    return found
 
 
 @contextmanager
@@ -61,11 +61,11 @@ def paused(settings: Settings) -> Iterator[Pause]:
         if running:
             programs.run(["docker", "pause", *running])
         yield pause
-        if [set(found) for found in containers(settings.project)] != [set(), set(running)]:
-            raise BackupError(f"containers ran during the copy, which took {time.monotonic() - begin:.1f} s")
     finally:
-        unpause(settings.project)
+        found = unpause(settings.project)
         pause.seconds = time.monotonic() - begin
+    if [set(each) for each in found] != [set(), set(running)]:
+        raise BackupError(f"containers ran during the copy, which took {pause.seconds:.1f} s")
     stop_timer()
 
 

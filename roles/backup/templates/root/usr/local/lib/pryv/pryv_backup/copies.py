@@ -216,6 +216,7 @@ class Copy:
                 copy_bytes(file, made)
             take_attributes(status, made)
             self.tally.add(name, status.st_size)
+            self.tally.space += os.fstat(made).st_blocks * 512
             self.tally.databases += is_sqlite(file, name)
 
     def _link_folder(self, source: int, target: int, path: str) -> None:
@@ -243,6 +244,7 @@ class Copy:
                 take_attributes(os.fstat(file), made)
         status = os.stat(name, dir_fd=target, follow_symlinks=False)
         if stat.S_ISREG(status.st_mode):
+            self.tally.space += status.st_blocks * 512
             if is_attachment(f"{path}/{name}"):
                 self.tally.add_attachment(f"{path}/{name}", status.st_size)
             else:
@@ -257,20 +259,19 @@ def blocks(folder: int) -> list[str]:
     return sorted(name for name in os.listdir(folder) if SAMPLES.fullmatch(name))
 
 
-def allocated(source: int, paths: Sequence[str], *, attachments: bool) -> int:
-    """How many bytes on the disk files take, in which holes take none.
+def allocated(source: int, paths: Sequence[str]) -> int:
+    """How many bytes on the disk files take that are copied while the platform waits; holes take none.
 
     Args:
         source: Folder that the paths are below, opened.
         paths: Folders; what is not there takes nothing.
-        attachments: Whether these count, which are not copied while the platform waits.
     """
     total = 0
     for path in paths:
         with suppress(FileNotFoundError), below(source, path) as folder:
             for _, inner_path, entry in walk(folder):
                 with suppress(FileNotFoundError):
-                    if attachments or not is_attachment(inner_path):
+                    if not is_attachment(inner_path):
                         total += entry.stat(follow_symlinks=False).st_blocks * 512
     return total
 

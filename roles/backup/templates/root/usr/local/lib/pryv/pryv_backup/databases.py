@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from pryv_backup.copies import NEW_FILE, clone, copy_bytes
-from pryv_backup.files import FILE, SQLITE_NAMES, below, is_attachment, is_sqlite, opened, walk
+from pryv_backup.files import FILE, Tally, below, opened, tally
 from pryv_backup.problem import BackupError
 
 #: A database that is written is copied until nothing changed meanwhile: how often, how long in between, in seconds, and
@@ -49,19 +49,25 @@ def database(folder: int, name: str, place: Path) -> Iterator[sqlite3.Connection
     with scratch(place) as target:
         for _ in range(ATTEMPTS):
             before = state(folder, name)
-            for kind in ("", "-wal"):
-                replace(folder, f"{name}{kind}", target, f"db{kind}")
+            copy(folder, name, target)
             if state(folder, name) == before and before[-1] < time.time_ns() - QUIET:
                 break
             time.sleep(WAIT)
         else:
             raise BackupError(f"{name} is written all the time")
-        with closing(sqlite3.connect(place / "db")) as connection:
-            connection.execute("PRAGMA trusted_schema = OFF")
-            end = time.monotonic() + LONGEST
-            connection.set_progress_handler(lambda: time.monotonic() > end, STEPS)
-            connection.text_factory = lambda text: text.decode(errors="replace")
+        with connected(place) as connection:
             yield connection
+
+
+@contextmanager
+def connected(place: Path, options: str = "") -> Iterator[sqlite3.Connection]:
+    """The database that is in a folder as `db`, opened with options of a URI's."""
+    with closing(sqlite3.connect(f"{(place / 'db').absolute().as_uri()}{options}", uri=True)) as connection:
+        connection.execute("PRAGMA trusted_schema = OFF")
+        end = time.monotonic() + LONGEST
+        connection.set_progress_handler(lambda: time.monotonic() > end, STEPS)
+        connection.text_factory = lambda text: text.decode(errors="replace")
+        yield connection
 
 
 def state(folder: int, name: str) -> tuple[int, ...]:
@@ -75,13 +81,23 @@ def state(folder: int, name: str) -> tuple[int, ...]:
     return (*sizes, *sorted(times))
 
 
-def replace(folder: int, name: str, target: int, copy: str) -> None:
-    """Copies a file, if it is there, in place of an older copy."""
-    with suppress(FileNotFoundError):
-        os.unlink(copy, dir_fd=target)
-    with suppress(FileNotFoundError), opened(name, FILE, folder) as file, opened(copy, NEW_FILE, target) as made:
-        if not clone(file, made):
-            copy_bytes(file, made)
+def copy(folder: int, name: str, target: int) -> None:
+    """Copies a database with its log, as `db`, in place of what is there."""
+    clear(target)
+    for kind in ("", "-wal"):
+        with (
+            suppress(FileNotFoundError),
+            opened(f"{name}{kind}", FILE, folder) as file,
+            opened(f"db{kind}", NEW_FILE, target) as made,
+        ):
+            if not clone(file, made):
+                copy_bytes(file, made)
+
+
+def clear(folder: int) -> None:
+    """Removes all files of an opened folder."""
+    for name in os.listdir(folder):
+        os.unlink(name, dir_fd=folder)
 
 
 def users(root: Path, index: str, place: Path) -> dict[str, str]:
@@ -110,30 +126,37 @@ def users(root: Path, index: str, place: Path) -> dict[str, str]:
         raise BackupError(f"{index}: {error}") from error
 
 
-def damages(root: Path, place: Path) -> list[str]:
-    """What SQLite finds wrong with the databases below a folder.
+def examine(root: Path, place: Path) -> tuple[Tally, list[str]]:
+    """Counts a restored tree, and says what SQLite finds wrong with its databases.
 
     Args:
-        root: The folder.
-        place: Where copies may be.
+        root: The tree, in which nobody writes.
+        place: Where copies may be, on the same file system.
     """
-    found = []
-    with opened(root, os.O_RDONLY | os.O_DIRECTORY) as top:
-        for folder, path, entry in walk(top):
-            if entry.name.endswith(SQLITE_NAMES) and entry.is_file(follow_symlinks=False) and not is_attachment(path):
-                with opened(entry.name, FILE, folder) as file:
-                    if not is_sqlite(file, entry.name):
-                        continue
-                said = damage(folder, entry.name, place)
-                if said != "ok":
-                    found.append(f"{path}: {said}")
-    return found
+    found: list[str] = []
+
+    def look(folder: int, name: str, path: str) -> None:
+        if (said := damage(folder, name, place, target)) != "ok":
+            found.append(f"{path}: {said}")
+
+    with scratch(place) as target:
+        return tally(root, look), found
 
 
-def damage(folder: int, name: str, place: Path) -> str:
-    """What SQLite says of a database: `ok`, or what is wrong with it."""
+def damage(folder: int, name: str, place: Path, target: int) -> str:
+    """What SQLite says of a database: `ok`, or what is wrong with it; `place`, opened as `target`, is for copies."""
     try:
-        with database(folder, name, place) as connection:
+        logged = bool(os.stat(f"{name}-wal", dir_fd=folder, follow_symlinks=False).st_size)
+    except FileNotFoundError:
+        logged = False
+    if logged:
+        copy(folder, name, target)
+    else:
+        # SQLite neither writes to what it is told is immutable nor looks for a log, so a link does.
+        clear(target)
+        os.link(name, "db", src_dir_fd=folder, dst_dir_fd=target, follow_symlinks=False)
+    try:
+        with connected(place, "" if logged else "?immutable=1") as connection:
             return "; ".join(str(row[0]) for row in connection.execute("PRAGMA integrity_check(5)"))
     except sqlite3.Error as error:
         return str(error)

@@ -11,7 +11,7 @@ import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +49,7 @@ class Tally:
         bytes: Their size.
         attachments: Those of the files that are in folders named `attachments`.
         databases: Those of the files that are SQLite's.
+        space: What a copy's files take on the disk, where holes take nothing, in bytes.
         others: What is neither file, folder nor symbolic link; it is left out.
         samples: Paths of some attachments, at random.
     """
@@ -57,6 +58,7 @@ class Tally:
     bytes: int = 0
     attachments: int = 0
     databases: int = 0
+    space: int = 0
     others: int = 0
     samples: list[str] = field(default_factory=list)
 
@@ -194,8 +196,13 @@ def is_attachment(path: str) -> bool:
     return ATTACHMENTS in path.split("/")[:-1]
 
 
-def tally(root: Path) -> Tally:
-    """Counts the copy, or restored tree, of a backup."""
+def tally(root: Path, look: Callable[[int, str, str], None] = lambda *_: None) -> Tally:
+    """Counts the copy, or restored tree, of a backup.
+
+    Args:
+        root: Its folder.
+        look: Called for each database of SQLite's: the folder that holds it, opened; its name there; its path.
+    """
     counted = Tally()
     with opened(root, os.O_RDONLY | os.O_DIRECTORY) as top:
         for folder, path, entry in walk(top):
@@ -205,7 +212,11 @@ def tally(root: Path) -> Tally:
             elif is_attachment(path):
                 counted.add_attachment(path, status.st_size)
             elif path not in (MANIFEST, LEDGER):
-                with opened(entry.name, FILE, folder) as file:
-                    counted.add(entry.name, status.st_size)
-                    counted.databases += is_sqlite(file, entry.name)
+                counted.add(entry.name, status.st_size)
+                if entry.name.endswith(SQLITE_NAMES):
+                    with opened(entry.name, FILE, folder) as file:
+                        known = is_sqlite(file, entry.name)
+                    counted.databases += known
+                    if known:
+                        look(folder, entry.name, path)
     return counted

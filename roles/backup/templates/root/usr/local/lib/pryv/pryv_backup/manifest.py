@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pryv_backup import databases
-from pryv_backup.files import MANIFEST, Tally, digest, exists_below, file_below, opened, tally
+from pryv_backup.files import MANIFEST, Tally, digest, exists_below, file_below, opened
 from pryv_backup.problem import BackupError
 
 #: Files by which a database's folder is known, below a folder that is copied.
@@ -67,8 +67,8 @@ def check(root: Path) -> dict[str, Any]:
     """
     expected = read(root)
     place = root.with_name(f".{root.name}.check")
-    found = counts(tally(root))
-    problems = []
+    counted, damages = databases.examine(root, place)
+    found, problems = counts(counted), []
     if (index := expected["user_index"]) is not None:
         try:
             found["users"] = len(databases.users(root, index, place))
@@ -82,7 +82,7 @@ def check(root: Path) -> dict[str, Any]:
         problems += [problem for path, known in expected["samples"].items() if (problem := differs(top, path, known))]
         if (path := expected["redis"]) is not None:
             problems += truncated(top, path)
-    problems += databases.damages(root, place)
+    problems += damages
     return {"ok": not problems, "problems": problems, "counts": found, "manifest": expected}
 
 

@@ -17,7 +17,7 @@ SAID = 2000
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a program."""
+    """What became of a program; `errors` is what it says of a failure, wherever it says it."""
 
     code: int
     output: str
@@ -73,11 +73,20 @@ def run(
         raise BackupError(f"{command[0]} did not end within {patience:.0f} s") from error
     except OSError as error:
         raise BackupError(f"{command[0]}: {error.strerror}") from error
-    result = Done(done.returncode, done.stdout, hide(plain(done.stderr), secrets))
-    if good is not None and result.code not in good:
-        said = (result.errors.strip() or hide(result.output, secrets).strip())[-SAID:]
-        raise BackupError(f"{' '.join(command[:1])} failed ({result.code}): {said}")
-    return result
+    errors = hide(plain(done.stderr).strip() or (done.stdout.strip() if done.returncode else ""), secrets)
+    result = Done(done.returncode, done.stdout, errors)
+    return result if good is None else expect(result, command[0], good)
+
+
+def expect(done: Done, program: str, good: Collection[int] = (0,)) -> Done:
+    """What became of a program that was to end well.
+
+    Raises:
+        BackupError: When it failed.
+    """
+    if done.code not in good:
+        raise BackupError(f"{program} failed ({done.code}): {done.errors[-SAID:]}")
+    return done
 
 
 def plain(text: str) -> str:

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from pryv_backup import programs
 from pryv_backup.problem import BackupError
-from pryv_backup.settings import Settings
+from pryv_backup.settings import Settings, read_text, write_text
 
 #: Tags of snapshots: of the data, and of the list of deleted users.
 DATA, LEDGER_TAG = "data", "ledger"
@@ -26,9 +26,11 @@ CACHE = "/var/cache/pryv-backup"
 #: For how long a locked repository is tried again, where restic knows how to.
 LOCKED = "30m"
 #: Exit codes since 0.17; before, they are all 1.
-MISSING, REFUSED = 10, 12
+MISSING, BUSY, REFUSED = 10, 11, 12
 #: An option of restic's.
 OPENED_BY = "--password-file="
+#: Of what is remembered: a call that has not ended by itself, and the key that the host's password opens.
+UNFINISHED, KEY = "unfinished", "key_id"
 
 
 @contextmanager
@@ -54,6 +56,7 @@ class Repository:
         inherited: Descriptors that restic gets: a lock, files with secrets.
         user: User and group as whom it runs; None is this program's.
         patience: For how many seconds a call may take. By itself, restic tries a server that is away for 15 minutes.
+        state: Folder of what is remembered between runs; None remembers nothing.
     """
 
     options: Sequence[str]
@@ -63,6 +66,7 @@ class Repository:
     inherited: tuple[int, ...] = ()
     user: tuple[int, int] | None = None
     patience: float | None = None
+    state: Path | None = None
 
     @classmethod
     def of(cls, settings: Settings, *inherited: int, patience: float | None = None) -> Repository:
@@ -84,10 +88,16 @@ class Repository:
                 f"{OPENED_BY}{settings.password_file}",
             ],
             host=settings.host,
-            environment={"RESTIC_CACHE_DIR": os.environ.get("RESTIC_CACHE_DIR", CACHE), **settings.environment},
+            environment={
+                "RESTIC_CACHE_DIR": os.environ.get("RESTIC_CACHE_DIR", CACHE),
+                # To try another key takes half a second.
+                "RESTIC_KEY_HINT": read_text(settings.state / KEY) or "",
+                **settings.environment,
+            },
             secrets={password, part, unquote(part), *settings.environment.values()},
             inherited=inherited,
             patience=patience,
+            state=settings.state,
         )
 
     @cached_property
@@ -104,23 +114,52 @@ class Repository:
         folder: Path | None = None,
         inherited: Collection[int] = (),
     ) -> programs.Done:
-        """Runs restic.
+        """Runs restic. Of locks in its way, it removes those that nobody holds any more, and waits for others.
 
         Raises:
             BackupError: When it fails; the message is restic's.
         """
-        patient = [f"--retry-lock={LOCKED}"] if self.version >= (0, 16) else []
-        return programs.run(
-            ["restic", *self.options, *patient, *arguments],
-            feed=feed,
-            good=good,
-            environment=self.environment,
-            secrets=self.secrets,
-            folder=folder,
-            inherited=(*self.inherited, *inherited),
-            user=self.user,
-            patience=self.patience,
-        )
+
+        def run(*words: str) -> programs.Done:
+            return programs.run(
+                ["restic", *self.options, *words],
+                feed=feed,
+                good=None,
+                environment=self.environment,
+                secrets=self.secrets,
+                folder=folder,
+                inherited=(*self.inherited, *inherited),
+                user=self.user,
+                patience=self.patience,
+            )
+
+        with self._noted():
+            done = run(*arguments)
+            if is_locked(done):
+                programs.expect(run("unlock"), "restic")
+                patient = [f"--retry-lock={LOCKED}"] if self.version >= (0, 16) else []
+                done = run(*patient, *arguments)
+            return done if good is None else programs.expect(done, "restic", good)
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        """Notes that restic may hold a lock; a call that fails or is killed leaves that note."""
+        if self.state is None:
+            yield
+            return
+        self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        note = self.state / UNFINISHED
+        earlier = note.exists()
+        note.touch(mode=0o600)
+        yield
+        if not earlier:
+            note.unlink(missing_ok=True)
+
+    def unlock(self) -> None:
+        """Removes locks that nobody holds any more, where a call may have left some."""
+        if self.state is not None and (note := self.state / UNFINISHED).exists():
+            self.call("unlock")
+            note.unlink()
 
     def initialise(self, operator_password: str) -> bool:
         """Makes the repository where there is none, and lets both passwords open it; whether it had to.
@@ -138,9 +177,13 @@ class Repository:
             # The host's is another one now.
             self._let_in_own(operator_password)
             made = True
-        elif looked.code:
-            raise BackupError(f"restic failed ({looked.code}): {looked.errors.strip()}")
-        return self._add_key(operator_password) or made
+        else:
+            programs.expect(looked, "restic")
+        made = self._add_key(operator_password) or made
+        if self.state is not None:
+            keys = json.loads(self.call("key", "list", "--json").output)
+            write_text(self.state / KEY, next(key["id"] for key in keys if key["current"]))
+        return made
 
     def _add_key(self, password: str) -> bool:
         with secret_file(password) as (path, number):
@@ -149,7 +192,7 @@ class Repository:
             if opened.code == 0:
                 return False
             if not is_wrong_password(opened):
-                raise BackupError(f"restic failed ({opened.code}): {opened.errors.strip()}")
+                programs.expect(opened, "restic")
             os.lseek(number, 0, os.SEEK_SET)
             self.call("key", "add", f"--new-password-file={path}", inherited=[number])
         return True
@@ -218,6 +261,11 @@ def made(snapshot: Mapping[str, Any]) -> datetime:
     if match is None:
         raise BackupError(f"snapshot {snapshot['id']} has no time")
     return datetime.fromisoformat(match[1] + match[2].replace("Z", "+00:00"))
+
+
+def is_locked(done: programs.Done) -> bool:
+    """Whether restic failed because of somebody's lock."""
+    return done.code == BUSY or (done.code != 0 and "repository is already locked" in done.errors)
 
 
 def is_wrong_password(done: programs.Done) -> bool:

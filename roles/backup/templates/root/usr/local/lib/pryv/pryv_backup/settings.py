@@ -45,21 +45,22 @@ def read_json(path: Path) -> Any:
         raise BackupError(f"{path}: {error}") from error
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replaces a file; whoever reads it, even after a power cut, finds the old one or the new one."""
+def write_text(path: Path, text: str, *, lasting: bool = True) -> None:
+    """Replaces a file; whoever reads it, if it is lasting even after a power cut, finds the old one or the new one."""
     part = path.with_name(f"{path.name}.new")
     part.unlink(missing_ok=True)
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
         file.flush()
-        os.fsync(descriptor)
+        if lasting:
+            os.fsync(descriptor)
     part.replace(path)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, lasting: bool = True) -> None:
     """Replaces a JSON file, as write_text does."""
-    write_text(path, json.dumps(value))
+    write_text(path, json.dumps(value), lasting=lasting)
 
 
 @contextmanager
@@ -181,11 +182,6 @@ class Settings:
         if any(Path(folder).name != ATTACHMENTS for folder in found.linked):
             raise BackupError(f"{path}: `linked` are folders named {ATTACHMENTS}")
         return found
-
-    @property
-    def folders(self) -> tuple[str, ...]:
-        """All folders of which something is in a backup."""
-        return (*self.copied, *self.linked, *self.blocks)
 
     @property
     def place(self) -> Path:
