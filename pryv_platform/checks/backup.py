@@ -22,6 +22,8 @@ BOUNDS: Mapping[str, Sequence[int]] = {
 }
 #: A span as restic takes it.
 SPAN = re.compile(r"(\d+[ymdh])+")
+#: What opens a place on S3, in `backup_environment`.
+S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
 def keep_problems(values: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
@@ -44,7 +46,8 @@ def repository_problems(values: Mapping[str, Mapping[str, Any]]) -> list[Problem
     """Check where backups go that no host of group backup takes.
 
     Args:
-        values: By host that is backed up, `backup_repository` and `pryv_environment`, as far as they are set.
+        values: By host that is backed up, `backup_repository`, `backup_environment`, `pryv_environment` and
+            `pryv_locked_vaults`, as far as they are set.
     """
     problems = []
     for host, variables in values.items():
@@ -61,13 +64,22 @@ def repository_problems(values: Mapping[str, Mapping[str, Any]]) -> list[Problem
             found = f"is {repository}, on the host itself: a backup there is lost with what it is a backup of"
             remedy = "add a host to group backup, or name a place elsewhere"
             problems.append(make_problem("error" if production else "warning", where, found, remedy))
+        elif repository.startswith("s3:") and not variables.get("pryv_locked_vaults"):  # reported with the secrets
+            environment = variables.get("backup_environment")
+            given = environment if isinstance(environment, Mapping) else {}
+            problems += [
+                make_error(f"{host}: backup_environment.{name}", "is missing", "put it into the vault: S3 asks for it")
+                for name in S3_KEYS
+                if not given.get(name)
+            ]
     return problems
 
 
 def problems(inventory: Inventory) -> list[Problem]:
     """Check the variables of roles `backup` and `backup_server`."""
     hosts = inventory.members("all")
-    senders = inventory.known(backed_up(inventory), ["backup_repository", "pryv_environment"])
+    names = ["backup_repository", "backup_environment", "pryv_environment", "pryv_locked_vaults"]
+    senders = inventory.known(backed_up(inventory), names)
     return [
         *bounds_problems(inventory.known(hosts, BOUNDS), BOUNDS),
         *keep_problems(inventory.known(hosts, ["backup_server_keep"])),

@@ -19,6 +19,7 @@ from pryv_platform.topology import derivation, obstacles
 
 COMMON = {"pryv_domain": "b.pryv.test", "pryv_environment": "production", "pryv_admin_networks": ["192.0.2.0/24"]}
 SECOND = 1_764_200_000.0
+S3, S3_SECRET = {"backup_repository": "s3:https://s3.example.com/pryv"}, "backup_environment.AWS_SECRET_ACCESS_KEY"
 
 
 def platform(**changes: dict[str, Any]) -> tuple[dict[str, list[str]], dict[str, dict[str, Any]]]:
@@ -162,6 +163,14 @@ def test_production_has_a_backup_of_the_registry_too() -> None:
         ({"backup_repository": "nas:/pryv"}, "co1: backup_repository is 'nas:/pryv'"),
         ({"backup_repository": "/srv/elsewhere"}, "co1: backup_repository is /srv/elsewhere, on the host itself"),
         ({"backup_repository": "sftp:backup@nas.example.com:/pryv", "backup_upload_kib": 0}, None),
+        ({**S3, "backup_environment": {"AWS_ACCESS_KEY_ID": "id"}}, f"co1: {S3_SECRET} is missing"),
+        (
+            {**S3, "backup_environment": {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": ""}},
+            f"co1: {S3_SECRET} is",
+        ),
+        ({**S3, "backup_environment": {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "key"}}, None),
+        # It may be in there, which is reported with the secrets.
+        ({**S3, "pryv_locked_vaults": ["vault.yml"]}, None),
     ],
 )
 def test_settings_that_cannot_work_are_refused(given: dict[str, Any], expected: str | None) -> None:

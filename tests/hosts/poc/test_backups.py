@@ -255,7 +255,7 @@ def story(platform: Platform, secrets: dict[str, str]) -> Iterator[Story]:
         machine.check_output(kept)
 
 
-def play(platform: Platform, playbook: str, **variables: object) -> subprocess.CompletedProcess[str]:
+def play(platform: Platform, playbook: str, *arguments: str, **variables: object) -> subprocess.CompletedProcess[str]:
     """Runs a playbook as an operator does, of the checkout that the inventory lies in."""
     inventory = platform.inventory.resolve()
     checkout = next(folder for folder in inventory.parents if (folder / "ansible.cfg").exists())
@@ -265,7 +265,7 @@ def play(platform: Platform, playbook: str, **variables: object) -> subprocess.C
         **variables,
     }
     program = str(Path(sys.executable).with_name("ansible-playbook"))
-    command = [program, playbook, "--inventory", str(inventory), "--extra-vars", json.dumps(given)]
+    command = [program, playbook, "--inventory", str(inventory), "--extra-vars", json.dumps(given), *arguments]
     environment = {**os.environ, **fleet.environment(), "ANSIBLE_CONFIG": str(checkout / "ansible.cfg")}
     return subprocess.run(
         command,
