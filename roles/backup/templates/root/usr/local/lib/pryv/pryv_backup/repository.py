@@ -113,8 +113,11 @@ class Repository:
         good: Collection[int] | None = (0,),
         folder: Path | None = None,
         inherited: Collection[int] = (),
+        idle: bool = False,
     ) -> programs.Done:
-        """Runs restic. Of locks in its way, it removes those that nobody holds any more, and waits for others.
+        """Runs restic, if it is idle when nobody else wants the disk.
+
+        Of locks in its way, it removes those that nobody holds any more, and waits for others.
 
         Raises:
             BackupError: When it fails; the message is restic's.
@@ -122,7 +125,7 @@ class Repository:
 
         def run(*words: str) -> programs.Done:
             return programs.run(
-                ["restic", *self.options, *words],
+                [*(["ionice", "--class=idle"] if idle else []), "restic", *self.options, *words],
                 feed=feed,
                 good=None,
                 environment=self.environment,
@@ -249,7 +252,7 @@ class Repository:
 
     def _snapshot(self, tag: str, *arguments: str, feed: str = "", folder: Path | None = None) -> str:
         options = ["--json", "--quiet", f"--tag={tag}", f"--host={self.host}"]
-        done = self.call("backup", *options, *arguments, feed=feed, folder=folder, good=(0, 3))
+        done = self.call("backup", *options, *arguments, feed=feed, folder=folder, good=(0, 3), idle=True)
         if done.code:
             raise BackupError(f"restic could not read everything: {done.errors.strip()[-programs.SAID :]}")
         return done.output
