@@ -54,7 +54,7 @@ options:
     default: false
   probe:
     description:
-      - Whether to ask new cores if they answer. Without, none is in RV(cores): enough where none is new.
+      - Whether to ask new cores if they answer. Without, none is in RV(cores); enough to check an inventory.
       - In check mode new cores count as answering, because a real run would have set them up before.
     type: bool
     default: true
@@ -443,11 +443,10 @@ def main() -> None:
     stray_counts = {core: len(names) for core, names in strays.items()}
     left_out = silent(module, {core: facts for core, facts in inventory.items() if core not in known})
     cores = [core for core in sorted(inventory) if core not in left_out]
-    if module.params["probe"] and not cores:
-        message = "No core answers, and a registry without a core cannot start. Set up a core first."
-        module.fail_json(msg=message, left_out=left_out)
-    # Whoever asks no new cores can tell where there are none.
-    if module.params["probe"] or not left_out:
+    if module.params["probe"]:
+        if not cores:
+            message = "No core answers, and a registry without a core cannot start. Set up a core first."
+            module.fail_json(msg=message, left_out=left_out)
         warn_of_closed_zones(module, known, cores)
     module.exit_json(
         changed=False, cores=cores, left_out=left_out, users=counts, strays=stray_counts, redis_version=version

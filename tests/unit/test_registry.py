@@ -464,12 +464,6 @@ class TestModule:
         assert result["cores"] == ["co1"]
         assert result["said"] == []
 
-    def test_a_closed_zone_is_told_without_probing_where_no_core_is_new(self, run: Callable[..., Any]) -> None:
-        """Nobody asks again then."""
-        drained = {"co1": {"zone": "ch", "address": "127.0.0.1", "accepts_users": False}}
-        (said,) = run({"co1": "ch"}, {}, probe=False, cores=drained)["said"]
-        assert said.startswith("ZONE ch TAKES NO NEW USERS")
-
     def test_a_new_host(self, run: Callable[..., Any], tmp_path: Path) -> None:
         """Nothing to read; and no core at all is no registry."""
         result = run({"co1": "ch"}, {}, settings=str(tmp_path / "nothing.json"))
