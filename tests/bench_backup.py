@@ -67,8 +67,11 @@ def main() -> None:
     size, files = float(sys.argv[1]) if len(sys.argv) > 1 else 2, int(sys.argv[2]) if len(sys.argv) > 2 else 24_000
     fill(int(size * 1e9), files)
     # A folder below its own, which it may have at the server. As an argument, all processes would see its password.
-    os.environ["RESTIC_REPOSITORY"] = f"{Path('/etc/pryv/backup/repository').read_text().strip()}bench/"
-    restic = ["restic", "--password-file=/etc/pryv/backup/password", "--cache-dir=/var/cache/bench"]
+    place = Path("/run/bench-repository")
+    place.touch(mode=0o600)
+    place.write_text(f"{Path('/etc/pryv/backup/repository').read_text().strip()}bench/")
+    own = [f"--repository-file={place}", "--password-file=/etc/pryv/backup/password", "--cache-dir=/var/cache/bench"]
+    restic = ["restic", *own]
     subprocess.run([*restic, "init"], check=True, stdout=subprocess.DEVNULL)
     alone = [*restic, "backup", *(str(DATA / source) for source in SOURCES)]
     found: dict[str, dict[str, float]] = {}

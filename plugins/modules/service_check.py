@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -167,9 +168,10 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = module.params
+    run = functools.partial(module.run_command, handle_exceptions=False)
     try:
-        checks = wait(Host(module.run_command, given["folders"]), given)
-    except DockerError as error:
+        checks = wait(Host(run, given["folders"]), given)
+    except (DockerError, OSError) as error:  # on a host never touched, check mode finds no Docker
         checks = [{"what": "Docker", "found": str(error), "remedy": "See systemctl status docker there"}]
     wrong = [f"{check['what']} {check['found']}. {check['remedy']}" for check in checks if check["found"]]
     if wrong and not given["report_only"]:

@@ -66,13 +66,18 @@ def repository_problems(values: Mapping[str, Mapping[str, Any]]) -> list[Problem
             problems.append(make_problem("error" if production else "warning", where, found, remedy))
         elif repository.startswith("s3:") and not variables.get("pryv_locked_vaults"):  # reported with the secrets
             environment = variables.get("backup_environment")
-            given = environment if isinstance(environment, Mapping) else {}
-            problems += [
-                make_error(f"{host}: backup_environment.{name}", "is missing", "put it into the vault: S3 asks for it")
-                for name in S3_KEYS
-                if not given.get(name)
-            ]
+            problems += _s3_problems(host, environment if isinstance(environment, Mapping) else {})
     return problems
+
+
+def _s3_problems(host: str, environment: Mapping[str, Any]) -> list[Problem]:
+    """Check what opens a place on S3: without keys, restic asks the machine's role, which only it can tell of."""
+    missing = [name for name in S3_KEYS if environment.get(name, "") == ""]
+    if len(missing) == len(S3_KEYS):
+        found = f"has neither {' nor '.join(S3_KEYS)}"
+        remedy = "give them, unless the machine's role or a file that backup_environment names opens the bucket"
+        return [make_problem("warning", f"{host}: backup_environment", found, remedy)]
+    return [make_error(f"{host}: backup_environment.{name}", "is missing", "give both keys of S3") for name in missing]
 
 
 def problems(inventory: Inventory) -> list[Problem]:

@@ -43,3 +43,15 @@ def test_packages_are_said_in_metadata_alone() -> None:
     """Role packages reads every file of the name, and a file of tasks is no list of packages."""
     found = {path.relative_to(CHECKOUT).parts[2] for path in (CHECKOUT / "roles").glob("*/*/packages.yml")}
     assert found == {"meta"}
+
+
+def test_parts_of_roles_that_are_included_are_there() -> None:
+    """Ansible looks for them when it comes to them, in the middle of a run."""
+    missing = []
+    included = re.compile(r"_role:\n +name: (\S+)\n +tasks_from: (\S+)")
+    paths = [path for pattern in ("*.yml", "playbooks/*.yml", "roles/*/tasks/*.yml") for path in CHECKOUT.glob(pattern)]
+    for path in [*paths, *CHECKOUT.glob("molecule/**/*.yml")]:
+        for role, part in included.findall(path.read_text()):
+            if not (CHECKOUT / f"roles/{role}/tasks/{part.removesuffix('.yml')}.yml").exists():
+                missing.append(f"{path.relative_to(CHECKOUT)}: {role}/{part}")
+    assert missing == []

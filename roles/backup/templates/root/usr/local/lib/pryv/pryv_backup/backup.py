@@ -106,7 +106,8 @@ def prepare(configuration: Settings) -> None:
 
 def make(configuration: Settings, repository: Repository, *, accept_smaller: bool) -> dict[str, Any]:
     """Copies, looks at the copy, and makes the snapshot; says what came of it."""
-    repository.unlock()
+    if configuration.unlock:
+        repository.call("unlock")
     configuration.work.mkdir(mode=0o700)
     with ThreadPoolExecutor() as beside:
         images = beside.submit(containers.images, configuration.projects)

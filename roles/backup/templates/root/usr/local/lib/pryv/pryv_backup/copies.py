@@ -216,8 +216,9 @@ class Copy:
                 copy_bytes(file, made)
             take_attributes(status, made)
             self.tally.add(name, status.st_size)
-            self.tally.space += os.fstat(made).st_blocks * 512
             self.tally.databases += is_sqlite(file, name)
+        # While it is open, a file system may have reserved more.
+        self.tally.space += os.stat(name, dir_fd=target, follow_symlinks=False).st_blocks * 512
 
     def _link_folder(self, source: int, target: int, path: str) -> None:
         refuse_depth(path)

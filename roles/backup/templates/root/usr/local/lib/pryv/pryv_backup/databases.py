@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from pryv_backup.copies import NEW_FILE, clone, copy_bytes
+from pryv_backup.copies import NEW_FILE, NOT_HERE, clone, copy_bytes
 from pryv_backup.files import FILE, Tally, below, opened, tally
 from pryv_backup.problem import BackupError
 
@@ -154,7 +154,12 @@ def damage(folder: int, name: str, place: Path, target: int) -> str:
     else:
         # SQLite neither writes to what it is told is immutable nor looks for a log, so a link does.
         clear(target)
-        os.link(name, "db", src_dir_fd=folder, dst_dir_fd=target, follow_symlinks=False)
+        try:
+            os.link(name, "db", src_dir_fd=folder, dst_dir_fd=target, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in NOT_HERE:
+                raise
+            copy(folder, name, target)
     try:
         with connected(place, "" if logged else "?immutable=1") as connection:
             return "; ".join(str(row[0]) for row in connection.execute("PRAGMA integrity_check(5)"))

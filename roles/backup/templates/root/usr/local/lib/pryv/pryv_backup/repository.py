@@ -29,8 +29,8 @@ LOCKED = "30m"
 MISSING, BUSY, REFUSED = 10, 11, 12
 #: An option of restic's.
 OPENED_BY = "--password-file="
-#: Of what is remembered: a call that has not ended by itself, and the key that the host's password opens.
-UNFINISHED, KEY = "unfinished", "key_id"
+#: Of what is remembered: the key that the host's password opens.
+KEY = "key_id"
 
 
 @contextmanager
@@ -136,33 +136,12 @@ class Repository:
                 patience=self.patience,
             )
 
-        with self._noted():
-            done = run(*arguments)
-            if is_locked(done):
-                programs.expect(run("unlock"), "restic")
-                patient = [f"--retry-lock={LOCKED}"] if self.version >= (0, 16) else []
-                done = run(*patient, *arguments)
-            return done if good is None else programs.expect(done, "restic", good)
-
-    @contextmanager
-    def _noted(self) -> Iterator[None]:
-        """Notes that restic may hold a lock; a call that fails or is killed leaves that note."""
-        if self.state is None:
-            yield
-            return
-        self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        note = self.state / UNFINISHED
-        earlier = note.exists()
-        note.touch(mode=0o600)
-        yield
-        if not earlier:
-            note.unlink(missing_ok=True)
-
-    def unlock(self) -> None:
-        """Removes locks that nobody holds any more, where a call may have left some."""
-        if self.state is not None and (note := self.state / UNFINISHED).exists():
-            self.call("unlock")
-            note.unlink()
+        done = run(*arguments)
+        if is_locked(done):
+            programs.expect(run("unlock"), "restic")
+            patient = [f"--retry-lock={LOCKED}"] if self.version >= (0, 16) else []
+            done = run(*patient, *arguments)
+        return done if good is None else programs.expect(done, "restic", good)
 
     def initialise(self, operator_password: str) -> bool:
         """Makes the repository where there is none, and lets both passwords open it; whether it had to.
@@ -184,6 +163,7 @@ class Repository:
             programs.expect(looked, "restic")
         made = self._add_key(operator_password) or made
         if self.state is not None:
+            self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
             keys = json.loads(self.call("key", "list", "--json").output)
             write_text(self.state / KEY, next(key["id"] for key in keys if key["current"]))
         return made

@@ -117,6 +117,7 @@ class Settings:
         path: The file they were read from.
         host: Name of the host in the repository.
         data: Folder that holds all data.
+        unlock: Whether nobody else removes locks from the repository that nobody holds any more: a backup host does.
         mount: Whether that folder is a file system of its own.
         repository_file: File with the repository's address.
         password_file: File with the repository's password.
@@ -152,6 +153,7 @@ class Settings:
     shrink_percent: int = 20
     upload_kib: int = 0
     schedule: str = "daily"
+    unlock: bool = False
     mount: bool = False
     state: Path = Path("/var/lib/pryv/backup")
 
@@ -172,6 +174,7 @@ class Settings:
                 values[name] = Path(values[name])
         for name in ("copied", "linked", "blocks", "required", "projects"):
             values[name] = tuple(values.get(name, ()))
+        values["environment"] = {name: str(value) for name, value in values.get("environment", {}).items()}
         redis = values.pop("redis", None)
         try:
             if redis is not None:
