@@ -36,6 +36,7 @@ from tests.hosts.poc.test_data import User, register, until_it_answers
 CORE, LEADER, SERVER, WEB = "co1", "reg1", "bk1", "web1"
 #: How many backups are taken, and which of them is restored as an operator does.
 BACKUPS, RESTORED = max(3, 2 * REPEATS), 1
+WEEK = 7 * 24 * 3600
 #: Writes before the first backup, after which one user is deleted, and after the last.
 FEW = 40
 PAUSE_BOUND = 60
@@ -113,6 +114,8 @@ class Load:
         self.users[user.name] = (time.time(), user)
         user.call("POST", "/streams", {"id": "diary", "name": "Diary"})
         series = user.call("POST", "/events", {"streamIds": ["diary"], "type": "series:mass/kg"})["event"]["id"]
+        # The first one's lasts for weeks, each of which is a shard of InfluxDB's.
+        apart = WEEK if len(self.users) == 1 else 1
         for number in range(10):
             text = {"streamIds": ["diary"], "type": "note/txt", "content": random.token_hex(16)}
             event = user.call("POST", "/events", text)["event"]
@@ -122,7 +125,7 @@ class Load:
             event = user.call("POST", "/events", body, headers["Content-Type"])["event"]
             path = f"/events/{event['id']}/{event['attachments'][0]['id']}"
             self._note(user, "file", path, hashlib.sha256(content).hexdigest())
-            point = [number, 70 + number]
+            point = [number * apart, 70 + number]
             points = {"format": "flatJSON", "fields": ["deltaTime", "value"], "points": [point]}
             user.call("POST", f"/events/{series}/series", points)
             self._note(user, "point", f"/events/{series}/series", point)
@@ -424,6 +427,8 @@ def test_databases_start_on_the_restored_files(platform: Platform) -> None:
     core, users = found[CORE]["databases"], found[CORE]["counts"]["users"]
     assert core["mongodb"]["documents"]["pryv-node.events"] > users > 0
     assert core["influxdb"]["databases"] > users / 2
+    shards = "find /srv/pryv/core/influxdb/data -mindepth 3 -maxdepth 3 -type d -path '*/autogen/*' | wc -l"
+    assert int(platform.machine(CORE).check_output(shards)) > 10
     assert 0 < found[LEADER]["databases"]["redis"]["users"] < found[LEADER]["databases"]["redis"]["keys"]
     assert server.check_output("ls -A /srv/pryv/drill 2>/dev/null; docker ps --all --quiet") == ""
 
