@@ -18,7 +18,7 @@ from typing import Any
 from pryv_backup import backup, databases, keeping, manifest, settings, status
 from pryv_backup.keeping import Server
 from pryv_backup.problem import BackupError, StoppedError
-from pryv_backup.repository import Repository, address_digest
+from pryv_backup.repository import KEY, Repository, address_digest
 from pryv_backup.settings import Settings
 
 #: Configuration of a host that is backed up, and of one that keeps backups.
@@ -33,8 +33,10 @@ def initialise(options: argparse.Namespace) -> Any:
     password = sys.stdin.read().strip()
     if not password:
         raise BackupError("the operator's password is expected on standard input")
-    changed = Repository.of(configuration, patience=ANSWER).initialise(password)
+    repository = Repository.of(configuration, patience=ANSWER)
+    changed = repository.initialise(password)
     configuration.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    settings.write_text(configuration.state / KEY, repository.key())
     settings.write_text(configuration.state / "initialised", address_digest(configuration))
     return {"changed": changed}
 

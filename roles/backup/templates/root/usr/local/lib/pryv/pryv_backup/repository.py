@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from pryv_backup import programs
 from pryv_backup.problem import BackupError
-from pryv_backup.settings import Settings, read_text, write_text
+from pryv_backup.settings import Settings, read_text
 
 #: Tags of snapshots: of the data, and of the list of deleted users.
 DATA, LEDGER_TAG = "data", "ledger"
@@ -56,7 +56,6 @@ class Repository:
         inherited: Descriptors that restic gets: a lock, files with secrets.
         user: User and group as whom it runs; None is this program's.
         patience: For how many seconds a call may take. By itself, restic tries a server that is away for 15 minutes.
-        state: Folder of what is remembered between runs; None remembers nothing.
     """
 
     options: Sequence[str]
@@ -66,7 +65,6 @@ class Repository:
     inherited: tuple[int, ...] = ()
     user: tuple[int, int] | None = None
     patience: float | None = None
-    state: Path | None = None
 
     @classmethod
     def of(cls, settings: Settings, *inherited: int, patience: float | None = None) -> Repository:
@@ -97,7 +95,6 @@ class Repository:
             secrets={password, part, unquote(part), *settings.environment.values()},
             inherited=inherited,
             patience=patience,
-            state=settings.state,
         )
 
     @cached_property
@@ -161,12 +158,12 @@ class Repository:
             made = True
         else:
             programs.expect(looked, "restic")
-        made = self._add_key(operator_password) or made
-        if self.state is not None:
-            self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-            keys = json.loads(self.call("key", "list", "--json").output)
-            write_text(self.state / KEY, next(key["id"] for key in keys if key["current"]))
-        return made
+        return self._add_key(operator_password) or made
+
+    def key(self) -> str:
+        """Identifier of the key that the password opens."""
+        keys = json.loads(self.call("key", "list", "--json").output)
+        return str(next(key["id"] for key in keys if key["current"]))
 
     def _add_key(self, password: str) -> bool:
         with secret_file(password) as (path, number):

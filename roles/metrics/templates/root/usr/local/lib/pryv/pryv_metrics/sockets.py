@@ -26,7 +26,7 @@ def collect(options: Mapping[str, Any]) -> Iterator[Sample]:
     """
     # Addresses are written as the numbers that they are in memory.
     own = int.from_bytes(socket.inet_aton(options["address"]), sys.byteorder)
-    rows = [line.split() for line in CONNECTIONS.read_text().splitlines()[1:]]
+    rows = (line.split() for line in CONNECTIONS.read_text().splitlines()[1:])
     # While it is read in parts, a row may be seen twice.
     stand = {(row[1], row[2]) for row in rows if row[1].startswith(f"{own:08X}:") and row[3] == ESTABLISHED}
     yield Sample("pryv_core_sockets", len(stand))
